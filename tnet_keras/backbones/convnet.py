@@ -1,0 +1,66 @@
+"""A plain convolutional net, small enough to train on a laptop in minutes."""
+
+import keras
+
+from tnet_keras.backbones.normalization import LevelBatchNormalization
+from tnet_keras.backbones.registry import register
+
+
+@register("convnet")
+def convnet(
+    input_shape,
+    statistics_levels,
+    filters=(24, 32, 48, 64, 96, 128),
+    strides=(2, 1, 2, 1, 2, 1),
+    kernel_size=3,
+    momentum=0.9,
+    map_layer=None,
+):
+    """A chain of 3x3 convolution (no bias), batch normalisation and ReLU; 215,704 parameters.
+
+    At 77 px the maps are 39, 39, 20, 20, 10 and 10 pixels wide.
+
+    Args:
+        input_shape: `(H, W, C)`, ints, pixels.
+        statistics_levels: int, pairs of moving statistics per normalisation.
+        filters: channels of every convolution, ints >= 1.
+        strides: stride of every convolution, ints >= 1, as many as `filters`.
+        kernel_size: int >= 1.
+        momentum: float in [0, 1], of the moving statistics. 0.9 follows a training of minutes.
+        map_layer: 1-based index of the convolution whose output is the map; None = the last.
+
+    Returns:
+        `keras.Model` from `[B, H, W, C]` to `[map [B, m, m', c], vector [B, filters[-1]]]`.
+
+    Raises:
+        ValueError: if `filters` and `strides` do not fit together or `map_layer` is out of range.
+    """
+    if not filters or len(filters) != len(strides):
+        raise ValueError(
+            "`filters` and `strides` must be as long as each other, and not empty. "
+            f"Received: filters={tuple(filters)}, strides={tuple(strides)}"
+        )
+    map_layer = len(filters) if map_layer is None else map_layer
+    if isinstance(map_layer, bool) or map_layer not in range(1, len(filters) + 1):
+        raise ValueError(
+            f"`map_layer` must be an int from 1 to {len(filters)} (the number of convolutions), "
+            f"or None. Received: map_layer={map_layer!r}"
+        )
+    inputs = keras.Input(input_shape, name="images")
+    x = inputs
+    outputs = []
+    for index, (channels, stride) in enumerate(zip(filters, strides, strict=True), start=1):
+        x = keras.layers.Conv2D(
+            channels,
+            kernel_size,
+            strides=stride,
+            padding="same",
+            use_bias=False,
+            kernel_initializer="he_normal",
+            name=f"conv{index}",
+        )(x)
+        x = LevelBatchNormalization(statistics_levels, momentum=momentum, name=f"bn{index}")(x)
+        x = keras.layers.ReLU(name=f"relu{index}")(x)
+        outputs.append(x)
+    vector = keras.layers.GlobalAveragePooling2D(name="average_pool")(x)
+    return keras.Model(inputs, [outputs[map_layer - 1], vector], name="convnet")
