@@ -1,0 +1,203 @@
+"""The published systems by name, with the settings of their training runs.
+
+A TNet preset is the released system: deterministic top-k in training, unit-norm location logits,
+the rule "original". Everything can be overridden: `from_preset(name, selection="sample")`.
+"""
+
+import copy
+
+from tnet_keras.backbones import Backbone
+from tnet_keras.geometry import RegionGrid
+from tnet_keras.models.full_image import FullImageClassifier
+from tnet_keras.models.tnet import TNet
+
+_BACKBONE_ARGUMENTS = ("input_shape", "input_scaling", "statistics_levels", "options")
+
+_RELEASED = {
+    "selection": "top_k",
+    "rule": "original",
+    "unit_norm": True,
+    "lambda_f": 0.1,
+}
+_BAGNET = {
+    "builder": "bagnet77",
+    "options": {"num_dropout_layers": 1, "keep_prob": 0.5},
+}
+_BIRDS = {"cub": (200, 100.0), "nabirds": (555, 50.0)}
+
+
+def _efficientnet(variant, size, drop_connect_rate, **options):
+    return {
+        "builder": f"efficientnet_b{variant}",
+        "input_shape": (size, size, 3),
+        "options": {"drop_connect_rate": drop_connect_rate, **options},
+    }
+
+
+def _presets():
+    presets = {
+        "tnet_bagnet77_imagenet": (
+            TNet,
+            {**_BAGNET, "input_shape": (77, 77, 3)},
+            {
+                **_RELEASED,
+                "num_classes": 1000,
+                "grid": RegionGrid(5, 5, 0.34375),
+                "image_size": (224, 224),
+                "locations": (3,),
+                "location_module": "context",
+                "positional": "concat",
+                "map_indices": (0, 2, 4, 6, 8),
+                "classifier_initializer": "glorot_normal",
+            },
+        ),
+        "bagnet77_imagenet": (
+            FullImageClassifier,
+            {
+                "builder": "bagnet77",
+                "input_shape": (224, 224, 3),
+                "options": {"num_dropout_layers": 1, "keep_prob": 0.375},
+            },
+            {"num_classes": 1000, "classifier_initializer": "glorot_normal"},
+        ),
+    }
+    fmow = {
+        **_RELEASED,
+        "num_classes": 62,
+        "grid": RegionGrid(3, 3, 0.5),
+        "location_module": "squeeze_excite",
+        "positional": "add",
+        "map_indices": (2, 6, 10),
+        "dropout": 0.5,
+    }
+    presets["tnet_efficientnet_b0_fmow_448"] = (
+        TNet,
+        _efficientnet(0, 224, 0.3, map_tap="fmow_3x3"),
+        {**fmow, "image_size": (448, 448), "locations": (2,), "lambda_c": 0.2, "lambda_r": 0.2},
+    )
+    presets["tnet_efficientnet_b0_fmow_896"] = (
+        TNet,
+        _efficientnet(0, 224, 0.5, map_tap="fmow_3x3"),
+        {
+            **fmow,
+            "image_size": (896, 896),
+            "locations": (2, 1),
+            "lambda_c": 0.05,
+            "lambda_r": 0.05,
+            "level_cap": 2,
+        },
+    )
+    for size, dropout, drop_connect_rate in ((224, 0.75, 0.5), (448, 0.75, 0.3), (896, 0.3, 0.2)):
+        presets[f"efficientnet_b0_fmow_{size}"] = (
+            FullImageClassifier,
+            _efficientnet(0, size, drop_connect_rate),
+            {"num_classes": 62, "dropout": dropout, "l2": 1e-5},
+        )
+    for birds, (classes, contrastive) in _BIRDS.items():
+        shared = {
+            "num_classes": classes,
+            "dropout": 0.75,
+            "l2": 1e-4,
+            # The released code leaves the pretrained backbone out of its L2 term.
+            "l2_scope": "new_modules",
+            "contrastive_weight": contrastive,
+            "contrastive_margin": 0.4,
+        }
+        for variant in range(5):
+            presets[f"tnet_efficientnet_b{variant}_{birds}"] = (
+                TNet,
+                _efficientnet(variant, 224, 0.5, map_tap="cub"),
+                {
+                    **_RELEASED,
+                    **shared,
+                    "grid": RegionGrid(5, 5, 0.35),
+                    "image_size": (448, 448),
+                    "locations": (3 if birds == "nabirds" and variant > 2 else 5,),
+                    "location_module": "squeeze_excite",
+                    "positional": "add",
+                    "aggregation": "weighted",
+                    "map_indices": (2, 4, 6, 8, 10) if variant == 0 else (5, 9, 13, 17, 21),
+                    "lambda_c": 0.3,
+                    "lambda_r": 0.3,
+                },
+            )
+            presets[f"efficientnet_b{variant}_{birds}"] = (
+                FullImageClassifier,
+                _efficientnet(variant, 448, 0.5, map_tap="cub"),
+                shared,
+            )
+    # The demo: the paper's ImageNet geometry with a network that a laptop trains in minutes.
+    presets["tnet_needle_digits"] = (
+        TNet,
+        {"builder": "convnet", "input_shape": (77, 77, 3), "statistics_levels": 2},
+        {
+            "num_classes": 10,
+            "grid": RegionGrid(5, 5, 0.34375),
+            "image_size": (224, 224),
+            "locations": (2,),
+            "location_module": "context",
+            "unit_norm": False,
+            "positional": "concat",
+            "selection": "sample",
+            "rule": "paper",
+            "lambda_f": 1.0,
+        },
+    )
+    presets["convnet_needle_digits"] = (
+        FullImageClassifier,
+        {"builder": "convnet", "input_shape": (224, 224, 3)},
+        {"num_classes": 10},
+    )
+    return presets
+
+
+_PRESETS = _presets()
+
+
+def preset_names():
+    """Names of all presets.
+
+    Returns:
+        Sorted list of str.
+    """
+    return sorted(_PRESETS)
+
+
+def from_preset(name, **overrides):
+    """Builds a published system by name, with random weights.
+
+    Args:
+        name: One of `preset_names()`.
+        **overrides: Any argument of the model, and of its backbone `input_shape`, `input_scaling`,
+            `statistics_levels` and `options` (merged into the preset's).
+
+    Returns:
+        A `TNet` or `FullImageClassifier`, built.
+
+    Raises:
+        ValueError: If there is no such preset, or an override is no argument of its model.
+
+    Example:
+
+    ```python
+    model = from_preset("tnet_needle_digits", locations=(1,))
+    ```
+    """
+    if name not in _PRESETS:
+        raise ValueError(
+            f"`name` must be a preset: {', '.join(preset_names())}. Received: name={name!r}"
+        )
+    model_class, backbone, arguments = copy.deepcopy(_PRESETS[name])
+    for key in _BACKBONE_ARGUMENTS:
+        if key in overrides:
+            value = overrides.pop(key)
+            backbone[key] = {**backbone.get("options", {}), **value} if key == "options" else value
+    # A model for fewer or more levels than published is asked for by its locations.
+    arguments.update(overrides)
+    try:
+        return model_class(Backbone(**backbone), **arguments)
+    except TypeError as error:
+        raise ValueError(
+            f"Overrides must be arguments of {model_class.__name__} or its backbone. "
+            f"Received: {sorted(overrides)} ({error})"
+        ) from error
