@@ -1,0 +1,311 @@
+"""The authors' TensorFlow checkpoints of TNet, read into ours.
+
+Their files are object checkpoints keyed by variable names: the key is the name with every `/`
+replaced by `.S`, followed by `/.ATTRIBUTES/VARIABLE_VALUE`.
+"""
+
+import dataclasses
+import re
+
+import numpy as np
+import tensorflow as tf
+
+from tnet_keras.backbones import Backbone
+from tnet_keras.geometry import RegionGrid
+from tnet_keras.layers import ContextLocationModule, FeatureWeighting
+from tnet_keras.models import TNet
+
+_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+# Step counters, the optimiser and the object graph: not variables of the model.
+_BOOKKEEPING = re.compile(
+    r"^(iter|save_counter|optimizer(_2)?/.*|_CHECKPOINTABLE_OBJECT_GRAPH)(/\.ATTRIBUTES/.*)?$"
+    r"|/\.OPTIMIZER_SLOT/"
+)
+# Width and depth of the tags `EfficientNetB<i>_origWD`.
+_ORIGINAL_WIDTH_DEPTH = {
+    "B0": (1.0, 1.0), "B1": (1.0, 1.1), "B2": (1.1, 1.2), "B3": (1.2, 1.4), "B4": (1.4, 1.8),
+    "B5": (1.6, 2.2), "B6": (1.8, 2.6), "B7": (2.0, 3.1),
+}  # fmt: skip
+# Which positions of the map the original keeps, hard-coded there for its input sizes.
+BAGNET_INDICES = (0, 2, 4, 6, 8)
+FMOW_3X3_INDICES = (2, 6, 10)
+FMOW_5X5_INDICES = (3, 8, 13, 18, 23)
+BIRDS_B0_INDICES = (2, 4, 6, 8, 10)
+BIRDS_INDICES = (5, 9, 13, 17, 21)
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadReport:
+    """What became of a checkpoint.
+
+    Attributes:
+        matched: dict from the original's variable name to the path of ours.
+        missing: Paths of our variables that the checkpoint does not hold, or holds in another
+            shape.
+        unused: Names in the checkpoint that no variable of ours took (optimiser state and step
+            counters are not listed).
+    """
+
+    matched: dict
+    missing: list
+    unused: list
+
+
+def original_model(config):
+    """Builds the `TNet` that the original's command-line flags describe.
+
+    Args:
+        config: dict of the original's flags under their original spelling, or a dict that holds
+            them under "original_flags".
+
+    Returns:
+        An unloaded `TNet` with the released rule: deterministic top-k, unit-norm logits, plain sums
+        of log-probabilities, one set of batch-norm statistics for all levels.
+
+    Raises:
+        ValueError: If a flag is missing or describes something that is not a TNet.
+    """
+    flags = dict(config.get("original_flags", config))
+
+    def get(name, default=None):
+        value = flags.get(name, default)
+        if value is None:
+            raise ValueError(
+                f"`config` must hold the original's flag {name!r}. Received: {sorted(flags)}"
+            )
+        return value
+
+    tag = str(get("descr_tag"))
+    levels = int(get("num_res_levels", 1))
+    base = (int(get("base_res_y", 32)), int(get("base_res_x", 32)), 3)
+    width = int(get("ls_dim", 512 if "BagNet_77" in tag else 1280))
+    cap = int(get("perFReg_cap", -1))
+    shared = dict(
+        num_classes=int(get("num_classes")),
+        grid=RegionGrid(
+            int(get("num_patches_y", 3)), int(get("num_patches_x", 3)), float(get("overlap", 0.5))
+        ),
+        image_size=(int(get("img_size_y", 224)), int(get("img_size_x", 224))),
+        locations=tuple(round(float(k)) for k in get("loc_per_grid", (3.0,)))[: levels - 1],
+        levels=levels,
+        unit_norm=True,
+        selection="top_k",
+        rule="original",
+        log_prob="independent",
+        lambda_f=float(get("reinfornce_reg_w", 0.0)),
+        lambda_c=float(get("perFReg_ce_weight", 0.5)),
+        lambda_r=float(get("perFReg_reinf_weight", 0.5)),
+        level_cap=None if cap < 0 else cap,
+        num_samples=int(get("num_samples", 1)),
+        l2=float(get("l2_reg", 0.0)),
+        l2_scope="new_modules" if flags.get("two_oprimizers") else "all",
+        contrastive_weight=(
+            float(get("l_contrastive", 0.0)) if flags.get("contrastive_loss") else 0.0
+        ),
+        contrastive_margin=float(flags.get("contrastive_margin") or 0.0),
+        aggregation="weighted" if flags.get("feat_weighting") else "mean",
+    )
+    if "BagNet_77" in tag:
+        backbone = Backbone(
+            "bagnet77",
+            input_shape=base,
+            input_scaling="symmetric",
+            options={
+                "multi_factor": int(get("multi_factor", 4)),
+                "feature_dim": width,
+                "keep_prob": float(get("keep_prob", 1.0)),
+                "num_dropout_layers": int(get("num_do_layers", 0)),
+            },
+        )
+        return TNet(
+            backbone,
+            location_module="context",
+            positional="concat",
+            position_dim=width,
+            map_indices=BAGNET_INDICES,
+            classifier_initializer="glorot_normal",
+            **shared,
+        )
+    if "EfficientNet" not in tag:
+        raise ValueError(
+            "`config` must describe a BagNet_77 or an EfficientNet by its `descr_tag`. "
+            f"Received: descr_tag={tag!r}"
+        )
+    if not flags.get("batch_norm"):
+        raise ValueError(
+            "`config` must have `batch_norm` on: EfficientNet without it has no published run. "
+            f"Received: batch_norm={flags.get('batch_norm')!r}"
+        )
+    tap, indices, (width_coefficient, depth_coefficient) = _efficientnet_variant(tag, get)
+    backbone = Backbone(
+        "efficientnet",
+        input_shape=base,
+        input_scaling="symmetric",
+        options={
+            "width_coefficient": width_coefficient,
+            "depth_coefficient": depth_coefficient,
+            "depth_divisor": int(get("depth_divisor", 8)),
+            "activation": str(get("activation", "swish")),
+            "drop_connect_rate": float(get("block_drop_rate", 0.2)),
+            **tap,
+        },
+    )
+    return TNet(
+        backbone,
+        location_module="squeeze_excite",
+        positional="add",
+        position_dim=backbone.feature_dim // int(get("pos_dim_divisor", 1)),
+        map_indices=indices,
+        dropout=float(get("dropout_rate", 0.2)),
+        **shared,
+    )
+
+
+def _efficientnet_variant(tag, get):
+    """Where the map is taken, which positions of it, and (width, depth)."""
+    scale = (float(get("width_coefficient", 1.0)), float(get("depth_coefficient", 1.0)))
+    bird = re.search(r"EfficientNet(B[0-7])", tag)
+    if bird:
+        if "origWD" in tag:
+            scale = _ORIGINAL_WIDTH_DEPTH[bird[1]]
+        if bird[1] == "B0":
+            return {"map_tap": "cub"}, BIRDS_B0_INDICES, scale
+        block = "3a" if bird[1] in ("B6", "B7") else "3b"
+        end = "project_bn" if block == "3a" else "add"
+        return {"map_layer": f"block{block}_{end}"}, BIRDS_INDICES, scale
+    if "lg5x5" in tag:
+        return {"map_tap": "fmow_5x5"}, FMOW_5X5_INDICES, scale
+    return {"map_tap": "fmow_3x3"}, FMOW_3X3_INDICES, scale
+
+
+def original_variables(model):
+    """The original's variable names and the variables of ours that carry them.
+
+    Args:
+        model: A `TNet` with a BagNet-77 or EfficientNet backbone.
+
+    Returns:
+        dict from name to list of Keras variables; more than one where batch-norm statistics are
+        kept per level (each level starts from the original's one set).
+    """
+    names = {}
+
+    def add(prefix, layer, **rename):
+        for variable in layer.variables:
+            own = re.sub(r"_level\d+$", "", variable.name)
+            names.setdefault(f"{prefix}/{rename.get(own, own)}", []).append(variable)
+
+    for layer in model.backbone.network.layers:
+        if layer.variables:
+            prefix, rename = _backbone_name(layer.name)
+            add(f"feature_extraction/{prefix}", layer, **rename)
+    add("feature_posBurn/linear", model.positional.dense)
+    module = model.location_module
+    if isinstance(module, ContextLocationModule):
+        root = "location_prediction_earlyLocs"
+        parts = {"conv2d": module.hidden_conv}
+    else:
+        root = "location_prediction"
+        parts = {
+            "init/conv2d": module.first_conv,
+            "se/conv2d_1": module.squeeze,
+            "se/conv2d_2": module.excite,
+            "final/conv2d": module.final_conv,
+        }
+    parts |= {
+        "height_scaling": module.row_affine,
+        "width_scaling": module.col_affine,
+        "output_linear": module.output_conv,
+    }
+    for name, layer in parts.items():
+        add(f"{root}/{name}", layer)
+    if isinstance(model.aggregation, FeatureWeighting):
+        add("feat_weighting/se/dense_1", model.aggregation.squeeze)
+        add("feat_weighting/se/dense_2", model.aggregation.excite)
+        add("feat_weighting/output_linear", model.aggregation.output_dense)
+    add("feature_extraction/logits_layer/linear", model.classifier.dense)
+    names["baseline_var"] = [model.baseline]
+    return names
+
+
+def _backbone_name(layer_name):
+    """Our layer's name → (the original's prefix, renamed variables)."""
+    found = re.fullmatch(r"block(\d)([a-z])_(\w+)", layer_name)
+    if found:
+        part, block = int(found[1]) + 1, ord(found[2]) - ord("a") + 1
+        where, rename = {
+            "expand_conv": ("expand/conv2d", {}),
+            "expand_bn": ("expand/batch_norm", {}),
+            "dwconv": ("depthwise/conv2d", {"kernel": "depthwise_kernel"}),
+            "bn": ("depthwise/batch_norm", {}),
+            "se_reduce": ("se/conv2d_1", {}),
+            "se_expand": ("se/conv2d_2", {}),
+            "project_conv": ("bottleneck/conv2d", {}),
+            "project_bn": ("bottleneck/batch_norm", {}),
+        }[found[3]]
+        return f"part{part}_block{block}/{where}", rename
+    found = re.fullmatch(r"(stem|top)_(conv|bn)", layer_name)
+    if found:
+        return f"{found[1]}/{'conv2d' if found[2] == 'conv' else 'batch_norm'}", {}
+    found = re.fullmatch(r"(part\d_block\d)_(comp_\d|shortcut)", layer_name)
+    if found:
+        comp = "shortcut_comp" if found[2] == "shortcut" else found[2]
+        return f"{found[1]}/{comp}/conv2d", {}
+    return f"{layer_name}/conv2d", {}
+
+
+def load_original_checkpoint(model, path, strict=True):
+    """Fills a `TNet` from a checkpoint of the original.
+
+    Nothing is assigned unless the whole checkpoint was read, and with `strict` unless everything
+    fits.
+
+    Args:
+        model: A `TNet`, e.g. from `original_model`.
+        path: Checkpoint prefix (".../ckpt-0"), its ".index" file, or a folder (its latest one).
+        strict: Whether a variable of ours without a value, or a value without a variable, is an
+            error.
+
+    Returns:
+        `LoadReport`.
+
+    Raises:
+        ValueError: If there is no checkpoint, or with `strict` something is missing or unused.
+    """
+    path = str(path)
+    prefix = tf.train.latest_checkpoint(path) if tf.io.gfile.isdir(path) else path
+    prefix = (prefix or path).removesuffix(".index")
+    try:
+        reader = tf.train.load_checkpoint(prefix)
+    except (ValueError, tf.errors.OpError) as error:
+        raise ValueError(
+            f"`path` must lead to a TensorFlow checkpoint. Received: path={path}"
+        ) from error
+    stored = {
+        key.removesuffix(_SUFFIX).replace(".S", "/"): key
+        for key in reader.get_variable_to_shape_map()
+        if not _BOOKKEEPING.search(key)
+    }
+    wanted = original_variables(model)
+    shapes = reader.get_variable_to_shape_map()
+    matched, missing, values = {}, [], []
+    for name, variables in wanted.items():
+        for variable in variables:
+            shape = tuple(variable.shape)
+            if name in stored and tuple(shapes[stored[name]]) == shape:
+                matched[name] = variable.path
+                values.append((variable, name))
+            else:
+                found = f" (found {shapes[stored[name]]})" if name in stored else ""
+                missing.append(f"{variable.path} as {name} {list(shape)}{found}")
+    unused = sorted(set(stored) - set(matched))
+    if strict and (missing or unused):
+        first = (missing or unused)[0]
+        raise ValueError(
+            f"The checkpoint must fit the model: {len(missing)} variables without a value, "
+            f"{len(unused)} values without a variable, first: {first}. Received: path={path}"
+        )
+    arrays = [(variable, np.asarray(reader.get_tensor(stored[name]))) for variable, name in values]
+    for variable, array in arrays:
+        variable.assign(array)
+    return LoadReport(matched, missing, unused)
