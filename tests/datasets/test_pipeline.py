@@ -1,0 +1,159 @@
+"""`load` by name, ImageNet through its real TFDS builder on a handful of images, label checks."""
+
+import io
+import itertools
+import tarfile
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from tnet_keras.datasets import NeedleDigitsConfig, check_labels, load, needle_digits
+from tnet_keras.datasets.folder import prepare_image
+
+QUICK = NeedleDigitsConfig(stroke_bank=64)
+
+
+def jpeg(number, size=(40, 30)):
+    pixels = np.random.default_rng(number).integers(0, 256, (4, 5, 3)).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).resize(size).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def tar(members):
+    """The bytes of a tar file of (name, bytes) pairs."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, contents in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(contents)
+            archive.addfile(info, io.BytesIO(contents))
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def imagenet(tmp_path_factory):
+    """imagenet2012 prepared by its own builder from two classes of four images."""
+    root = tmp_path_factory.mktemp("imagenet")
+    manual = root / "manual"
+    manual.mkdir()
+    synsets = ("n01440764", "n01443537")
+    inner = [
+        (f"{synset}.tar", tar([(f"{synset}_{i}.JPEG", jpeg(4 * k + i)) for i in range(4)]))
+        for k, synset in enumerate(synsets)
+    ]
+    (manual / "ILSVRC2012_img_train.tar").write_bytes(tar(inner))
+    validation = [(f"ILSVRC2012_val_{i:08}.JPEG", jpeg(100 + i)) for i in range(1, 4)]
+    (manual / "ILSVRC2012_img_val.tar").write_bytes(tar(validation))
+    builder = tfds.builder("imagenet2012", data_dir=root / "data")
+    configuration = tfds.download.DownloadConfig(manual_dir=manual)
+    builder.download_and_prepare(download_config=configuration)
+    return root / "data"
+
+
+def test_needle_digits():
+    data = load("needle_digits", "test", 160, 4, seed=2, config=QUICK, num_examples=8)
+    assert data.num_examples == 8 and data.class_names == tuple("0123456789")
+    images, labels = next(iter(data.dataset))
+    assert images.shape == (4, 160, 160, 3)
+    config = NeedleDigitsConfig(stroke_bank=64, image_size=160)
+    same = next(iter(needle_digits("test", 4, 2, num_examples=8, config=config)))
+    np.testing.assert_array_equal(images, same[0])
+    np.testing.assert_array_equal(labels, same[1])
+
+
+def test_needle_digits_sizes():
+    assert load("needle_digits", "test", 224, 4, config=QUICK).num_examples == 2000
+    assert load("needle_digits", "train", (224, 224), 4, config=QUICK).num_examples is None
+
+
+def test_folder(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for number in range(5):
+            (tmp_path / name / f"{number}.jpg").write_bytes(jpeg(number))
+    data = load(str(tmp_path), "train", (20, 24), 3, augment=False)
+    assert data.num_examples == 6 and data.class_names == ("a", "b")
+    images, labels = next(iter(data.dataset))
+    assert images.shape == (3, 20, 24, 3) and labels.shape == (3,)
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_imagenet_evaluation_squeezes_the_whole_image(imagenet, split):
+    data = load("imagenet2012", split, 16, 2, data_dir=imagenet)
+    assert data.num_examples == 3
+    assert len(data.class_names) == 1000 and data.class_names[0] == "n01440764"
+    batches = list(data.dataset.as_numpy_iterator())
+    assert [len(labels) for _, labels in batches] == [2, 1]
+    images = np.concatenate([images for images, _ in batches])
+    expected = [
+        prepare_image(np.asarray(Image.open(io.BytesIO(jpeg(100 + i)))), (16, 16)).numpy()
+        for i in (1, 2, 3)
+    ]
+    # TFDS stores examples in hashed order; TensorFlow's JPEG decoder differs by a few levels.
+    for image in images.astype(int):
+        assert min(np.abs(image - other).max() for other in expected) <= 6
+
+
+def test_imagenet_training(imagenet):
+    def first(count, **arguments):
+        data = load("imagenet2012", "train", 16, 4, data_dir=imagenet, **arguments)
+        assert data.num_examples == 8
+        batches = list(itertools.islice(data.dataset.as_numpy_iterator(), count))
+        return [np.concatenate(part) for part in zip(*batches, strict=True)]
+
+    images, labels = first(6)
+    assert images.shape == (24, 16, 16, 3) and images.dtype == np.uint8
+    assert labels.dtype == np.int32
+    np.testing.assert_array_equal(np.bincount(labels[:8]), [4, 4])
+    np.testing.assert_array_equal(images, first(6)[0])
+    assert not np.array_equal(images, first(6, seed=1)[0])
+    plain = first(6, augment=False)[0]
+    assert len({image.tobytes() for image in plain}) == 8
+    assert len({image.tobytes() for image in images}) > 16
+
+
+def test_imagenet_that_is_not_prepared(tmp_path):
+    with pytest.raises(
+        ValueError, match="`data_dir` must hold imagenet2012.* Received: "
+    ) as caught:
+        load("imagenet2012", "train", 16, 4, data_dir=tmp_path)
+    assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("mnist", "train", 224, 4), r"`name` must be one of .* Received: name='mnist'"),
+        (("needle_digits", "dev", 224, 4), r"`split` must be one of .* Received: split='dev'"),
+        (
+            ("needle_digits", "test", (224, 96), 4),
+            r"must be square. Received: image_size=\(224, 96",
+        ),
+        (("needle_digits", "test", -1, 4), r"`image_size` must be .* Received: image_size=-1"),
+        (("needle_digits", "test", 224, 0), r"`batch_size` must .* Received: batch_size=0"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        load(*arguments)
+
+
+def test_check_labels_accepts_the_range():
+    assert check_labels(np.array([0, 9, 3]), 10) is None
+    assert check_labels(np.zeros((0,), np.int32), 10) is None
+
+
+@pytest.mark.parametrize(
+    "labels, message",
+    [
+        ([0, 10], r"`labels` must be in \[0, 10\). Received: labels from 0 to 10"),
+        ([-1, 3], r"Received: labels from -1 to 3"),
+        ([0.5], r"`labels` must be integers. Received: labels of dtype float64"),
+    ],
+)
+def test_check_labels_refuses(labels, message):
+    with pytest.raises(ValueError, match=message):
+        check_labels(labels, 10)

@@ -1,0 +1,22 @@
+"""Data sets: `tf.data` streams of uint8 images, labels and, where known, boxes."""
+
+from tnet_keras.datasets.augment import distorted_crop, random_flip, random_shift, shift
+from tnet_keras.datasets.folder import ImageFolder, image_folder
+from tnet_keras.datasets.needle_scenes import NeedleDigitsConfig, source_digits
+from tnet_keras.datasets.pipeline import Data, check_labels, load
+from tnet_keras.datasets.synthetic import needle_digits
+
+__all__ = [
+    "Data",
+    "ImageFolder",
+    "NeedleDigitsConfig",
+    "check_labels",
+    "distorted_crop",
+    "image_folder",
+    "load",
+    "needle_digits",
+    "random_flip",
+    "random_shift",
+    "shift",
+    "source_digits",
+]

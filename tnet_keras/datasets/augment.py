@@ -1,0 +1,102 @@
+"""Training augmentation: pure functions of tensors, eager or inside `tf.data`."""
+
+import tensorflow as tf
+
+
+def shift(images, shifts, boxes=None):
+    """Moves each image by whole pixels; what comes in over the border is a reflection.
+
+    Args:
+        images: `[B, H, W, C]`, any dtype, static H and W.
+        shifts: `[B, 2]` int32, (down, right) in pixels, smaller than H and W in size.
+        boxes: None or `[B, 4]` float (y0, x0, y1, x1) in pixels; moved along, and clipped to
+            the image.
+
+    Returns:
+        Images as given, or a tuple of images and boxes if boxes were given.
+    """
+    height, width = images.shape[1], images.shape[2]
+
+    def source(length, offset):
+        position = tf.abs(tf.range(length)[None, :] - offset[:, None])
+        return (length - 1) - tf.abs((length - 1) - position)
+
+    images = tf.gather(images, source(height, shifts[:, 0]), batch_dims=1, axis=1)
+    images = tf.gather(images, source(width, shifts[:, 1]), batch_dims=1, axis=2)
+    if boxes is None:
+        return images
+    moved = boxes + tf.cast(tf.tile(shifts, (1, 2)), boxes.dtype)
+    limit = tf.cast([height, width, height, width], boxes.dtype)
+    return images, tf.clip_by_value(moved, 0.0, limit)
+
+
+def random_shift(images, seed, limit, boxes=None):
+    """`shift` by a uniform number of pixels in `[-limit, limit]` per axis and image.
+
+    Args:
+        images: `[B, H, W, C]`.
+        seed: `[2]` integers; the same seed gives the same shifts.
+        limit: int, pixels.
+        boxes: None or `[B, 4]` float.
+
+    Returns:
+        As `shift`.
+    """
+    shape = (tf.shape(images)[0], 2)
+    shifts = tf.random.stateless_uniform(shape, seed, -limit, limit + 1, tf.int32)
+    return shift(images, shifts, boxes)
+
+
+def random_flip(images, seed, boxes=None):
+    """Mirrors each image left to right with probability 1/2.
+
+    Args:
+        images: `[B, H, W, C]`, any dtype.
+        seed: `[2]` integers.
+        boxes: None or `[B, 4]` float (y0, x0, y1, x1) in pixels; mirrored along.
+
+    Returns:
+        Images as given, or a tuple of images and boxes if boxes were given.
+    """
+    flipped = tf.random.stateless_uniform((tf.shape(images)[0],), seed) < 0.5
+    width = tf.shape(images)[2]
+    images = tf.where(flipped[:, None, None, None], images[:, :, ::-1], images)
+    if boxes is None:
+        return images
+    y0, x0, y1, x1 = tf.unstack(boxes, axis=-1)
+    width = tf.cast(width, boxes.dtype)
+    mirrored = tf.stack([y0, width - x1, y1, width - x0], axis=-1)
+    return images, tf.where(flipped[:, None], mirrored, boxes)
+
+
+def distorted_crop(
+    image, seed, boxes=None, area_range=(0.85, 1.0), aspect_ratio_range=(0.5, 2.0),
+    min_object_covered=0.1, max_attempts=50,
+):  # fmt: skip
+    """Cuts a random rectangle out of one image (the crop of Inception and TNet training).
+
+    Args:
+        image: `[H, W, C]`, any dtype.
+        seed: `[2]` integers.
+        boxes: None or `[N, 4]` float32 (y0, x0, y1, x1) in pixels, objects to keep partly in
+            view; None: the whole image is the object.
+        area_range: (low, high), fractions of the image's area.
+        aspect_ratio_range: (low, high), width over height of the rectangle.
+        min_object_covered: float, fraction of some object that must stay in view.
+        max_attempts: int, tries before the whole image is returned.
+
+    Returns:
+        `[h, w, C]`, the dtype of `image`.
+    """
+    size = tf.shape(image)
+    height, width = tf.cast(size[0], tf.float32), tf.cast(size[1], tf.float32)
+    if boxes is None:
+        relative = tf.constant([[[0.0, 0.0, 1.0, 1.0]]])
+    else:
+        relative = (boxes / tf.stack([height, width, height, width]))[None]
+    begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
+        size, relative, seed=seed, min_object_covered=min_object_covered,
+        aspect_ratio_range=aspect_ratio_range, area_range=area_range, max_attempts=max_attempts,
+        use_image_if_no_bounding_boxes=True,
+    )  # fmt: skip
+    return tf.slice(image, begin, extent)

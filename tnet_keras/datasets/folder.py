@@ -1,0 +1,269 @@
+"""Images in class sub-folders as a `tf.data` stream."""
+
+import numbers
+import os
+import re
+import struct
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tnet_keras.datasets.augment import distorted_crop
+from tnet_keras.datasets.needle_scenes import SPLITS, check_split
+from tnet_keras.datasets.streams import example_order
+
+EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
+# First bytes of a file: BMP, JPEG, PNG, RIFF....WEBP. Names do not matter, contents do.
+_SIGNATURES = re.compile(rb"BM|\xff\xd8\xff|\x89PNG\r\n\x1a\n|RIFF....WEBP", re.DOTALL)
+_SPLIT_FOLDERS = {"train": ("train",), "validation": ("val", "validation"), "test": ("test",)}
+
+
+class ImageFolder(NamedTuple):
+    """A stream of labelled images read from a folder.
+
+    Fields:
+        dataset: `tf.data.Dataset` of `[B, H, W, 3]` uint8 images and `[B]` int32 labels.
+        class_names: tuple of str; the label is the position in it.
+        num_examples: int, images in the split.
+    """
+
+    dataset: tf.data.Dataset
+    class_names: tuple
+    num_examples: int
+
+
+def image_folder(
+    path, image_size, batch_size, split="train", training=None, seed=0, start=0, augment=True
+):
+    """Reads PNG, JPEG, WebP and BMP images from class sub-folders.
+
+    Two layouts are known: `path/{train,val|validation,test}/<class>/...`, and `path/<class>/...`,
+    of which each class is then cut 80 / 10 / 10 % (at least one image each) by a permutation that
+    depends on `seed` only. Classes are numbered in the order of their sorted names. Hidden files
+    and files with other extensions are ignored. The whole image is resized bilinearly without
+    antialiasing, aspect ratio not kept, as in the evaluation of TNet.
+
+    Args:
+        path: str or path-like, the data folder.
+        image_size: int or (height, width), pixels.
+        batch_size: int >= 1. Training streams hold full batches only.
+        split: "train", "validation" or "test".
+        training: bool, or None for `split == "train"`. Training streams never end, each pass in
+            its own order, and are augmented; others are one pass in order.
+        seed: int >= 0, of the split, the order and the augmentation.
+        start: int, how many examples of the stream to leave out (to resume).
+        augment: bool, whether training images are cropped (85-100 % of the area, aspect ratio
+            0.5-2) and flipped at random.
+
+    Returns:
+        `ImageFolder`.
+
+    Raises:
+        ValueError: if an argument is out of range, the folder is missing, unreadable or empty, has
+            fewer than two classes, a class has no image (or, in the second layout, fewer than
+            three), a split is missing, splits hold different classes, or a file is no image.
+
+    Example:
+        data = image_folder("photos", image_size=(448, 448), batch_size=16)
+        images, labels = next(iter(data.dataset))
+    """
+    height, width = check_image_size(image_size)
+    check_split(split)
+    for name, value, low in (("batch_size", batch_size, 1), ("seed", seed, 0), ("start", start, 0)):
+        if value < low:
+            raise ValueError(f"`{name}` must be at least {low}. Received: {name}={value}")
+    training = split == "train" if training is None else bool(training)
+    files, class_names = _find_files(os.fspath(path), split, seed)
+    for file, _ in files:
+        _check_signature(file)
+    names = tf.constant([os.fsencode(file) for file, _ in files])
+    labels = tf.constant([label for _, label in files], tf.int32)
+
+    def read(position, index):
+        image = decode_image(tf.io.read_file(names[index]))
+        image = prepare_image(
+            image, (height, width), [seed, position] if training and augment else None
+        )
+        return image, labels[index]
+
+    order = example_order(len(files), training, seed, start)
+    dataset = order.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    dataset = dataset.batch(batch_size, drop_remainder=training).prefetch(tf.data.AUTOTUNE)
+    return ImageFolder(dataset, class_names, len(files))
+
+
+def decode_image(contents):
+    """Decodes one PNG, JPEG, WebP, BMP or GIF (first frame).
+
+    Args:
+        contents: scalar string tensor, the bytes of the file.
+
+    Returns:
+        `[H, W, 3]` uint8 RGB; transparency is dropped.
+    """
+    image = tf.io.decode_image(contents, channels=3, expand_animations=False)
+    image.set_shape((None, None, 3))
+    return image
+
+
+def prepare_image(image, image_size, seed=None):
+    """Resizes one image as TNet does; with a seed, crops and flips it at random before.
+
+    Args:
+        image: `[h, w, 3]` uint8.
+        image_size: (height, width).
+        seed: None, or a pair of integers.
+
+    Returns:
+        `[H, W, 3]` uint8: bilinear, half-pixel centres, no antialiasing, aspect ratio not kept.
+    """
+    if seed is not None:
+        crop_seed, flip_seed = tf.unstack(tf.random.split(tf.cast(seed, tf.int64), 2))
+        image = distorted_crop(image, crop_seed)
+        image = tf.image.stateless_random_flip_left_right(image, flip_seed)
+    image = tf.image.resize(image, image_size, method="bilinear", antialias=False)
+    return tf.cast(tf.round(image), tf.uint8)
+
+
+def check_image_size(image_size):
+    """(height, width) from an int or a pair.
+
+    Args:
+        image_size: int or pair of int, pixels.
+
+    Returns:
+        Tuple of two ints.
+
+    Raises:
+        ValueError: unless both are positive integers.
+    """
+    pair = (
+        (image_size, image_size) if isinstance(image_size, numbers.Integral) else tuple(image_size)
+    )
+    if len(pair) != 2 or not all(isinstance(side, numbers.Integral) and side > 0 for side in pair):
+        raise ValueError(
+            "`image_size` must be a positive int or (height, width). "
+            f"Received: image_size={image_size}"
+        )
+    return int(pair[0]), int(pair[1])
+
+
+def _sub_folders(path):
+    try:
+        with os.scandir(path) as entries:
+            return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+    except OSError as error:
+        raise ValueError(
+            f"`path` must be a readable folder ({error.strerror}). Received: path={path!r}"
+        ) from error
+
+
+def _images_in(path):
+    try:
+        with os.scandir(path) as entries:
+            found = sorted(
+                entry.path
+                for entry in entries
+                if entry.is_file()
+                and not entry.name.startswith(".")
+                and entry.name.lower().endswith(EXTENSIONS)
+            )
+    except OSError as error:
+        raise ValueError(
+            f"`path` holds a class folder that cannot be read ({error.strerror}). "
+            f"Received: path={path!r}"
+        ) from error
+    if not found:
+        raise ValueError(
+            "Every class must hold at least one image "
+            f"({', '.join(EXTENSIONS)}). Received: class folder {path!r} without any"
+        )
+    return found
+
+
+def _classes_of(path, received):
+    classes = _sub_folders(path)
+    if len(classes) < 2:
+        raise ValueError(
+            "`path` must hold at least two class folders. "
+            f"Received: path={received!r} with classes {classes}"
+        )
+    return classes
+
+
+def _find_files(path, split, seed):
+    """List of (file, label) of one split, and the class names."""
+    folders = _sub_folders(path)
+    if not folders:
+        raise ValueError(
+            "`path` must hold class folders, or train, validation and test folders of them. "
+            f"Received: path={path!r} without any folder"
+        )
+    if "train" in folders:
+        present = [name for name in _SPLIT_FOLDERS[split] if name in folders]
+        if not present:
+            raise ValueError(
+                f"`path` has no folder for split {split!r} (one of {_SPLIT_FOLDERS[split]}). "
+                f"Received: path={path!r} with {folders}"
+            )
+        classes = _classes_of(os.path.join(path, "train"), path)
+        here = os.path.join(path, present[0])
+        if (found := _sub_folders(here)) != classes:
+            differing = sorted(set(found) ^ set(classes))
+            raise ValueError(
+                "All splits must hold the same class folders. "
+                f"Received: {here!r} and its train folder differ in {differing}"
+            )
+        listed = [_images_in(os.path.join(here, name)) for name in classes]
+    else:
+        classes = _classes_of(path, path)
+        listed = [_images_in(os.path.join(path, name)) for name in classes]
+        listed = [_cut(images, split, [seed, label], path) for label, images in enumerate(listed)]
+    files = [(file, label) for label, images in enumerate(listed) for file in images]
+    return files, tuple(classes)
+
+
+def _cut(images, split, seed, path):
+    """The part of one class's images that belongs to a split: 80 / 10 / 10 %, none empty."""
+    if len(images) < 3:
+        raise ValueError(
+            "A class must hold at least three images to be cut into train, validation and test. "
+            f"Received: class folder {os.path.dirname(images[0])!r} with {len(images)}"
+        )
+    part = max(1, round(0.1 * len(images)))
+    order = np.random.default_rng(seed).permutation(len(images))
+    pieces = (order[2 * part :], order[:part], order[part : 2 * part])
+    return [images[index] for index in sorted(pieces[SPLITS.index(split)])]
+
+
+def _check_signature(file):
+    """Raises ValueError unless the file starts like an image that can be decoded."""
+    try:
+        with open(file, "rb") as stream:
+            first = stream.read(2048)
+    except OSError as error:
+        raise ValueError(
+            f"Every image must be readable ({error.strerror}). Received: {file!r}"
+        ) from error
+    if not _SIGNATURES.match(first):
+        raise ValueError(
+            "Every image must be a PNG, JPEG, WebP or BMP file by its contents. "
+            f"Received: {file!r} starting with {first[:16]!r}"
+        )
+    if first.startswith(b"BM") and not _is_true_colour_or_grey(first):
+        raise ValueError(
+            "BMP files must hold uncompressed 24 or 32 bit colours or 8 bit greys. "
+            f"Received: {file!r}"
+        )
+
+
+def _is_true_colour_or_grey(header):
+    """Whether TensorFlow reads a BMP file right: 2.21 takes palette indices for greys."""
+    bits, compression = struct.unpack_from("<HI", header.ljust(64, b"\0"), 28)
+    if bits in (24, 32):
+        return True
+    palette = header[14 + int.from_bytes(header[14:18], "little") :][:1024]
+    greys = bytes(value for level in range(256) for value in (level,) * 3)
+    triples = b"".join(palette[at : at + 3] for at in range(0, 1024, 4))
+    return bits == 8 and compression == 0 and triples == greys

@@ -1,0 +1,66 @@
+"""The order of examples and their random numbers as pure functions of a position in a stream.
+
+A training stream that is a function of its position can be resumed anywhere, and does not depend
+on batch size, parallelism or prefetching.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+_ENDLESS = np.iinfo(np.int64).max
+
+
+def counter_uniform(key, counters, count):
+    """Uniform random numbers that are a pure function of (key, counter, position in the row).
+
+    SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014):
+    its finaliser applied to `key + n * gamma`. TensorFlow's own stateless generators take one
+    seed per call, not one per row.
+
+    Args:
+        key: int, selects the stream; taken modulo 2^64.
+        counters: `[B]` integers >= 0, one per row.
+        count: int, numbers per row.
+
+    Returns:
+        `[B, count]` float32 in [0, 1), multiples of 2^-24.
+    """
+
+    def word(number):
+        return tf.constant(number % 2**64, tf.uint64)
+
+    n = tf.cast(counters, tf.uint64)[:, None] * word(count) + tf.cast(tf.range(count), tf.uint64)
+    z = word(key) + (n + word(1)) * word(0x9E3779B97F4A7C15)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        z = tf.bitwise.bitwise_xor(z, tf.bitwise.right_shift(z, word(shift))) * word(factor)
+    z = tf.bitwise.bitwise_xor(z, tf.bitwise.right_shift(z, word(31)))
+    top = tf.bitwise.right_shift(z, word(40))  # 24 bits: all that a float32 holds exactly.
+    return tf.cast(top, tf.float32) * 2.0**-24
+
+
+def example_order(num_examples, endless, seed, start=0):
+    """Which example is read at which position of a stream.
+
+    Args:
+        num_examples: int, or None for a stream that never returns to an example (endless only).
+        endless: bool. True: passes without end, each in its own random order. False: one pass in
+            the order of the examples.
+        seed: int, decides the random orders.
+        start: int, the first position; positions before it cost nothing.
+
+    Returns:
+        `tf.data.Dataset` of pairs of int64 scalars: (position, example index).
+    """
+    if not endless:
+        return tf.data.Dataset.range(start, num_examples).map(lambda i: (i, i))
+    positions = tf.data.Dataset.range(start, _ENDLESS)
+    if num_examples is None:
+        return positions.map(lambda i: (i, i))
+
+    def one_pass(number):
+        every = tf.range(num_examples, dtype=tf.int64)
+        shuffled = tf.random.experimental.stateless_shuffle(every, seed=[seed, number])
+        return tf.data.Dataset.from_tensor_slices(shuffled)
+
+    passes = tf.data.Dataset.range(start // num_examples, _ENDLESS).flat_map(one_pass)
+    return tf.data.Dataset.zip((positions, passes.skip(start % num_examples)))
