@@ -1,0 +1,181 @@
+"""The table of the conformance tests: how to build each public class, and on what to call it."""
+
+import collections.abc
+import dataclasses
+
+import keras
+import numpy as np
+
+from tnet_keras.backbones import Backbone
+from tnet_keras.geometry import RegionGrid
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerCase:
+    """One way to build and call a public layer or model.
+
+    Attributes:
+        kwargs: Function without arguments that returns the constructor's keyword arguments. They
+            are made anew for every instance, because layers among them must not be shared.
+        inputs: Function without arguments that returns the tuple of positional arguments of the
+            call: NumPy arrays with a leading batch axis, or nests of them.
+        mixed_dtypes: Dtype names of the outputs, flattened, under the policy `mixed_bfloat16`.
+        call_kwargs: Keyword arguments of the call that are no tensors.
+        tolerance: Absolute difference allowed between an eager call and a traced one.
+    """
+
+    kwargs: collections.abc.Callable
+    inputs: collections.abc.Callable
+    mixed_dtypes: tuple
+    call_kwargs: dict = dataclasses.field(default_factory=dict)
+    tolerance: float = 1e-5
+
+
+def normal(*shape):
+    """Returns a float32 array of standard normal numbers, the same in every call."""
+    return np.random.default_rng(0).standard_normal(shape).astype("float32")
+
+
+def pixels(*shape):
+    """Returns a uint8 array of uniform pixels, the same in every call."""
+    return np.random.default_rng(0).integers(0, 256, shape).astype("uint8")
+
+
+def backbone(**kwargs):
+    """Returns a backbone for 16x16 views: map [B, 4, 4, 6], vector [B, 6]."""
+    options = {"filters": (4, 6), "strides": (2, 2)}
+    return Backbone("convnet", input_shape=(16, 16, 3), options=options, **kwargs)
+
+
+def own_network():
+    """Returns a functional model as a user might bring it, with batch normalisation inside."""
+    images = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(4, 3, strides=4)(images)
+    return keras.Model(images, keras.layers.BatchNormalization()(x))
+
+
+def tnet(**kwargs):
+    """Returns the keyword arguments of a small TNet; `kwargs` override them."""
+    grid = RegionGrid(3, 3, 0.5)
+    return {"backbone": backbone(), "num_classes": 5, "grid": grid, "image_size": (32, 32)} | kwargs
+
+
+def map_and_vector():
+    """Returns the arguments of a location module on a grid of 3x4 cells."""
+    return ((normal(2, 3, 4, 6), normal(2, 5)),)
+
+
+# The cases of each public layer or model, by the dotted name of the place where it is defined.
+CASES = {
+    "tnet_keras.backbones.backbone.Backbone": [
+        LayerCase(
+            kwargs=lambda: {
+                "builder": "convnet",
+                "input_shape": (16, 16, 3),
+                "input_scaling": "unit",
+                "statistics_levels": 2,
+                "options": {"filters": (4, 6), "strides": (2, 2)},
+            },
+            inputs=lambda: (pixels(2, 16, 16, 3),),
+            call_kwargs={"level": 2},
+            mixed_dtypes=("bfloat16", "bfloat16"),
+        ),
+        LayerCase(
+            kwargs=lambda: {"builder": own_network(), "statistics_levels": 2},
+            inputs=lambda: (pixels(2, 16, 16, 3),),
+            mixed_dtypes=("bfloat16", "bfloat16"),
+        ),
+    ],
+    "tnet_keras.backbones.normalization.LevelBatchNormalization": [
+        LayerCase(
+            kwargs=lambda: {"levels": 2, "momentum": 0.9, "epsilon": 1e-5},
+            inputs=lambda: (normal(2, 4, 4, 3),),
+            mixed_dtypes=("bfloat16",),
+        ),
+    ],
+    "tnet_keras.layers.aggregation.ClassifierHead": [
+        LayerCase(
+            kwargs=lambda: {"num_classes": 5, "dropout": 0.2, "seed": 1},
+            inputs=lambda: (normal(2, 3, 8),),
+            mixed_dtypes=("float32",),
+        ),
+    ],
+    "tnet_keras.layers.aggregation.FeatureWeighting": [
+        LayerCase(
+            kwargs=lambda: {"reduction": 2},
+            inputs=lambda: (normal(2, 3, 8),),
+            mixed_dtypes=("bfloat16", "float32"),
+        ),
+    ],
+    "tnet_keras.layers.aggregation.MeanAggregation": [
+        LayerCase(
+            kwargs=dict,
+            inputs=lambda: (normal(2, 3, 8),),
+            mixed_dtypes=("bfloat16", "float32"),
+        ),
+    ],
+    "tnet_keras.layers.location.ContextLocationModule": [
+        LayerCase(
+            kwargs=lambda: {"hidden": 4, "leaky_slope": 0.1},
+            inputs=map_and_vector,
+            mixed_dtypes=("float32",),
+        ),
+    ],
+    "tnet_keras.layers.location.SqueezeExciteLocationModule": [
+        LayerCase(
+            kwargs=lambda: {"unit_norm": False},
+            inputs=map_and_vector,
+            mixed_dtypes=("float32",),
+        ),
+    ],
+    "tnet_keras.layers.positional.PositionalEncoding": [
+        LayerCase(
+            kwargs=lambda form=form: {"form": form, "code_dim": 13},
+            inputs=lambda: ((normal(3, 12), np.float32([[0, 0, 0], [4, 2, 1], [1, 3, 2]])),),
+            mixed_dtypes=("bfloat16",),
+        )
+        for form in ("concat", "add")
+    ],
+    "tnet_keras.models.full_image.FullImageClassifier": [
+        LayerCase(
+            kwargs=lambda: {"backbone": backbone(), "num_classes": 5, "dropout": 0.2},
+            inputs=lambda: (pixels(2, 24, 20, 3),),
+            mixed_dtypes=("float32",),
+        ),
+    ],
+    "tnet_keras.models.tnet.TNet": [
+        LayerCase(
+            kwargs=tnet,
+            inputs=lambda: (pixels(2, 32, 32, 3),),
+            mixed_dtypes=("float32",),
+        ),
+        LayerCase(
+            kwargs=lambda: tnet(
+                backbone=backbone(statistics_levels=3),
+                image_size=(48, 40),
+                locations=(2, 1),
+                location_module="squeeze_excite",
+                positional="add",
+                aggregation="weighted",
+                rule="original",
+                selection="top_k",
+                level_cap=2,
+                l2=1e-5,
+            ),
+            inputs=lambda: (pixels(2, 48, 40, 3),),
+            mixed_dtypes=("float32",),
+        ),
+    ],
+}
+
+# Constructor arguments of each other public class with a `get_config` (schedules, callbacks,
+# metrics, descriptions of data), by the dotted name of the place where it is defined.
+CONFIGURATIONS = {
+    "tnet_keras.datasets.needle_scenes.NeedleDigitsConfig": {
+        "image_size": 160,
+        "digit_size": (20.0, 22.0),
+    },
+}
+
+# Public classes that nobody builds: their subclasses stand in the table.
+BASES = {"tnet_keras.models.hard_attention.HardAttentionModel"}

@@ -1,0 +1,135 @@
+"""What happens between the steps of a training: checkpoints, and an early end on nonsense."""
+
+import json
+import math
+import os
+import pathlib
+import time
+
+import keras
+
+_PROGRESS = "progress.json"
+_LAST, _BEST = "last.keras", "best.keras"
+
+
+class StopOnNonFiniteLoss(keras.callbacks.Callback):
+    """Raises as soon as the loss is NaN or infinite, before a checkpoint of it can be written.
+
+    Args:
+        every: Steps between two looks; the end of an epoch is always looked at. A look waits for
+            the device.
+
+    Raises:
+        FloatingPointError: If the loss is not finite.
+    """
+
+    def __init__(self, every=20):
+        super().__init__()
+        self.every = every
+        self.epoch = 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (batch + 1) % self.every == 0:
+            self._check(logs, f"step {batch + 1} of epoch {self.epoch + 1}")
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._check(logs, f"the end of epoch {epoch + 1}")
+
+    def _check(self, logs, moment):
+        loss = float((logs or {}).get("loss", 0.0))
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                "The loss is no longer finite; a smaller learning rate or gradient clipping may "
+                f"help. Received: loss={loss} at {moment}"
+            )
+
+
+class Checkpoints(keras.callbacks.Callback):
+    """Keeps the last and the best state of a training, optimizer included, after every epoch.
+
+    `last.keras` and `best.keras` appear whole or not at all. `progress.json` beside them says how
+    many epochs are done, how many seconds they took, what the best value was, and where the
+    model's random numbers are.
+
+    Args:
+        folder: Existing folder to write to.
+        monitor: Name of the log that is best when it is highest. Epochs without it never are.
+        progress: What `read_progress` returned, to go on from there; None for a new training.
+    """
+
+    def __init__(self, folder, monitor="val_accuracy", progress=None):
+        super().__init__()
+        self.folder = pathlib.Path(folder)
+        self.monitor = monitor
+        self.progress = dict(progress or {"epochs": 0, "train_seconds": 0.0, "best": None})
+        self.progress.pop("random_states", None)
+        self.clock = None
+
+    def on_train_begin(self, logs=None):
+        self.clock = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        value = (logs or {}).get(self.monitor)
+        best = self.progress["best"]
+        self._save(_LAST)
+        if value is not None and (best is None or value > best):
+            self.progress["best"] = float(value)
+            self._save(_BEST)
+        now = time.perf_counter()
+        self.progress["epochs"] = epoch + 1
+        self.progress["train_seconds"] += now - self.clock
+        self.clock = now
+        temporary = self.folder / f".{_PROGRESS}"
+        states = [variable.numpy().tolist() for variable in random_states(self.model)]
+        text = json.dumps(self.progress | {"random_states": states})
+        temporary.write_text(text + "\n", encoding="utf-8")
+        os.replace(temporary, self.folder / _PROGRESS)
+
+    def _save(self, name):
+        # A training that is killed while it saves must leave the previous file alone.
+        temporary = self.folder / f".{name}"
+        self.model.save(temporary)
+        os.replace(temporary, self.folder / name)
+
+
+def read_progress(folder):
+    """Reads how far the training went whose checkpoints lie in a folder.
+
+    Args:
+        folder: Folder that `Checkpoints` wrote to; it need not exist.
+
+    Returns:
+        dict with `epochs`, `train_seconds`, `best` and `random_states`, or None if there is nothing
+        to go on from.
+    """
+    folder = pathlib.Path(folder)
+    if not (folder / _PROGRESS).is_file() or not (folder / _LAST).is_file():
+        return None
+    return json.loads((folder / _PROGRESS).read_text(encoding="utf-8"))
+
+
+def random_states(model):
+    """Finds the states of a model's seed generators, which Keras 3.15 saves in no file.
+
+    Args:
+        model: A built model.
+
+    Returns:
+        List of uint32 variables `[2]`, in an order that depends on the model's structure only.
+    """
+    return [v for v in model.variables if v.path.endswith("seed_generator_state")]
+
+
+def last_checkpoint(folder):
+    """Path of the last state in a folder that `Checkpoints` writes to.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        `pathlib.Path`.
+    """
+    return pathlib.Path(folder) / _LAST

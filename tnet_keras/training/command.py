@@ -1,0 +1,154 @@
+"""What every command shares: one clear line for an error, and a folder that holds whole runs."""
+
+import os
+import pathlib
+import shlex
+import shutil
+import sys
+import tempfile
+
+from absl import app, flags
+
+#: Everything a run writes into its folder; nothing else is ever touched there.
+OUTPUTS = (
+    "report.json",
+    "report.md",
+    "accuracy_vs_compute.png",
+    "attention.png",
+    "flags.txt",
+    "training.csv",
+    "checkpoints",
+    "tensorboard",
+    "baseline",
+    "saved_model",
+)
+FINISHED, STARTED = "report.json", "flags.txt"
+
+
+def run(main, argv=None):
+    """Parses the flags and runs a command; what goes wrong is said in one line on stderr.
+
+    Exit codes: 0 done, 2 an error that is named, 130 interrupted. With `--traceback` errors show
+    where they came from instead.
+
+    Args:
+        main: Function without arguments, called after the flags are parsed.
+        argv: Command line, or None for that of the process.
+    """
+    if "traceback" not in flags.FLAGS:
+        flags.DEFINE_bool("traceback", False, "Show where an error came from.")
+    app.define_help_flags()
+    argv = sys.argv if argv is None else argv
+    try:
+        rest = flags.FLAGS(argv)
+        if len(rest) > 1:
+            raise flags.Error(f"Only flags are understood. Received: {shlex.join(rest[1:])}")
+    except flags.Error as error:
+        _fail(error)
+    if flags.FLAGS.traceback:
+        main()
+        return
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except (ValueError, OSError, ArithmeticError, flags.Error) as error:
+        _fail(error)
+    except Exception as error:
+        # TensorFlow's errors (an image that cannot be decoded, memory that runs out) have a class
+        # of their own; importing TensorFlow here would delay the message about a misspelt flag.
+        if type(error).__module__.startswith("tensorflow."):
+            _fail(error)
+        raise
+
+
+def _fail(error):
+    lines = str(error).split("\n")
+    # An error of the operating system names file and cause; others may have notes below their line.
+    print(f"error: {' '.join(lines[0].split()) or type(error).__name__}", file=sys.stderr)
+    sys.exit(2)
+
+
+def serialize_flags(module, leave_out=()):
+    """Writes down the flags of one module as a flagfile, defaults included.
+
+    Args:
+        module: Name of the module that defined the flags.
+        leave_out: Names of flags that are no part of the record.
+
+    Returns:
+        Text, one `--name=value` per line; flags without a value are left out.
+    """
+    own = flags.FLAGS.flags_by_module_dict().get(module, [])
+    lines = [
+        flag.serialize() for flag in sorted(own, key=lambda f: f.name) if flag.name not in leave_out
+    ]
+    return "".join(f"{line}\n" for line in lines if line)
+
+
+def check_workdir(path, overwrite=False, resume=False):
+    """Checks that a run may write to a folder, without leaving anything behind.
+
+    Args:
+        path: The folder; it need not exist.
+        overwrite: Whether an earlier run there may be replaced.
+        resume: Whether an unfinished run there may be continued.
+
+    Returns:
+        `pathlib.Path` of the folder.
+
+    Raises:
+        ValueError: If the folder cannot be written to, or holds a run.
+    """
+    path = pathlib.Path(path)
+    existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    try:
+        # Asking for permissions is not enough: a read-only file system, or the superuser.
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"`workdir` must be a folder that can be written to ({error.strerror}). "
+            f"Received: workdir={str(path)!r}"
+        ) from error
+    if overwrite:
+        return path
+    found = [name for name in OUTPUTS if (path / name).exists()]
+    if FINISHED in found:
+        raise ValueError(
+            "`workdir` holds a finished run; choose another --workdir or --name, or replace it "
+            f"with --overwrite. Received: workdir={str(path)!r}"
+        )
+    if found and not (resume and STARTED in found):
+        raise ValueError(
+            f"`workdir` holds {found[0]} of an unfinished run; go on with --resume, or replace it "
+            f"with --overwrite. Received: workdir={str(path)!r}"
+        )
+    return path
+
+
+def make_workdir(path, overwrite=False):
+    """Makes the folder of a run. With `overwrite`, the outputs of an earlier run are removed.
+
+    Args:
+        path: The folder, checked by `check_workdir`.
+        overwrite: Whether to remove the known outputs; other files stay.
+    """
+    path = pathlib.Path(path)
+    path.mkdir(parents=True, exist_ok=True)
+    for name in OUTPUTS if overwrite else ():
+        target = path / name
+        if target.is_dir() and not target.is_symlink():
+            shutil.rmtree(target)
+        elif target.exists() or target.is_symlink():
+            os.unlink(target)
+
+
+def command_line(argv=None):
+    """Returns the command as it can be typed again.
+
+    Args:
+        argv: Command line, or None for that of the process.
+    """
+    return shlex.join(["python", *(sys.argv if argv is None else argv)])

@@ -1,0 +1,28 @@
+"""Where a model trains: on one device or mirrored over several."""
+
+import tensorflow as tf
+
+STRATEGIES = ("one_device", "mirrored")
+
+
+def make_strategy(name):
+    """Makes the distribution strategy of a name.
+
+    Args:
+        name: "one_device", or "mirrored": synchronous copies on all GPUs, or on all logical CPUs
+            where there is no GPU.
+
+    Returns:
+        `tf.distribute.Strategy`. Build and compile the model in its `scope()`.
+
+    Raises:
+        ValueError: If the name is unknown.
+    """
+    if name not in STRATEGIES:
+        raise ValueError(
+            f"`name` must be one of {', '.join(map(repr, STRATEGIES))}. Received: name={name!r}"
+        )
+    if name == "one_device":
+        return tf.distribute.get_strategy()
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    return tf.distribute.MirroredStrategy([device.name for device in devices])
