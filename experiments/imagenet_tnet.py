@@ -175,23 +175,28 @@ def load(split, model, batch_size, **options):
     )  # fmt: skip
 
 
-def train(model, validation, folder, epochs, steps, batch_size, learning_rate):
-    """Compiles and trains a model; goes on where an earlier run stopped if there is one."""
-    examples = load("train", model, batch_size).num_examples
-    if steps is None and examples is None:
+def prepare(model, epochs, steps, batch_size, learning_rate):
+    """Opens the training data of a model and compiles it; returns the stream and the steps."""
+    data = load("train", model, batch_size)
+    if steps is None and data.num_examples is None:
         raise ValueError("`steps_per_epoch` must be given for endless data. Received: None")
-    steps = steps or max(1, examples // batch_size)
+    steps = steps or max(1, data.num_examples // batch_size)
     optimizer = training.make_optimizer(
         FLAGS.optimizer, learning_rate, epochs * steps, FLAGS.warmup_steps, FLAGS.weight_decay,
         FLAGS.clip_norm,
     )  # fmt: skip
     model.compile(optimizer, jit_compile={"true": True, "false": False}.get(FLAGS.jit, "auto"))
+    return data.dataset, steps
+
+
+def train(model, stream, steps, validation, folder, epochs, batch_size):
+    """Trains a prepared model; goes on where an earlier run stopped if --resume says so."""
     progress = training.restore(model, folder) if FLAGS.resume else None
-    done = progress["epochs"] * steps * batch_size if progress else 0
     # imagenet2012 has no cheap way to the middle of its stream: it starts over.
-    skip = {"start": done} if done and FLAGS.dataset != "imagenet2012" else {}
-    stream = load("train", model, batch_size, **skip).dataset
-    return steps, training.fit(
+    if progress and FLAGS.dataset != "imagenet2012":
+        done = progress["epochs"] * steps * batch_size
+        stream = load("train", model, batch_size, start=done).dataset
+    return training.fit(
         model, stream, epochs, steps, folder, validation_data=validation, progress=progress
     )
 
@@ -215,19 +220,26 @@ def main():
         if len(data.class_names) != model.num_classes:
             model = build_model(len(data.class_names))
         chosen = locations_to_evaluate(model)
+        print(f"[1/5] Opening {FLAGS.dataset}", flush=True)
         validation = load("validation", model, FLAGS.eval_batch_size).dataset
-        load("train", model, FLAGS.batch_size)
+        stream, steps = prepare(
+            model, FLAGS.epochs, FLAGS.steps_per_epoch, FLAGS.batch_size, FLAGS.learning_rate
+        )
         baseline = build_baseline(model) if FLAGS.baseline_epochs else None
+        if baseline is not None:
+            baseline_batch_size = FLAGS.baseline_batch_size or FLAGS.batch_size
+            baseline_stream, baseline_steps = prepare(
+                baseline, FLAGS.baseline_epochs, FLAGS.baseline_steps_per_epoch,
+                baseline_batch_size, FLAGS.baseline_learning_rate or FLAGS.learning_rate,
+            )  # fmt: skip
 
         # Every mistake that can be found without training has been found by now.
         command.make_workdir(workdir, FLAGS.overwrite)
+        own_flags = FLAGS.find_module_defining_flag("preset")
         with report.atomic_path(workdir / "flags.txt") as path:
-            path.write_text(command.serialize_flags(build_model.__module__, NOT_RECORDED))
-        print(f"[1/4] Training {FLAGS.preset}; everything goes to {workdir}", flush=True)
-        steps, result = train(
-            model, validation, workdir, FLAGS.epochs, FLAGS.steps_per_epoch, FLAGS.batch_size,
-            FLAGS.learning_rate,
-        )  # fmt: skip
+            path.write_text(command.serialize_flags(own_flags, NOT_RECORDED), encoding="utf-8")
+        print(f"[2/5] Training {FLAGS.preset}; everything goes to {workdir}", flush=True)
+        result = train(model, stream, steps, validation, workdir, FLAGS.epochs, FLAGS.batch_size)
         gpus = len(tf.config.list_physical_devices("GPU"))
         measured = {
             "name": FLAGS.name,
@@ -243,13 +255,11 @@ def main():
             "baseline_macs": None,
         }
         if baseline is not None:
-            print("[2/4] Training the full-image network of the same backbone", flush=True)
+            print("[3/5] Training the full-image network of the same backbone", flush=True)
             (workdir / "baseline").mkdir(exist_ok=True)
-            batch_size = FLAGS.baseline_batch_size or FLAGS.batch_size
-            steps, result = train(
-                baseline, validation, workdir / "baseline", FLAGS.baseline_epochs,
-                FLAGS.baseline_steps_per_epoch, batch_size,
-                FLAGS.baseline_learning_rate or FLAGS.learning_rate,
+            result = train(
+                baseline, baseline_stream, baseline_steps, validation, workdir / "baseline",
+                FLAGS.baseline_epochs, baseline_batch_size,
             )  # fmt: skip
             scores = baseline.evaluate(
                 data.dataset.map(lambda images, labels, *_: (images, labels)),
@@ -259,15 +269,15 @@ def main():
                 baseline_accuracy=scores["accuracy"],
                 baseline_macs=profile.count_macs(baseline, (*baseline.image_size, 3)),
                 baseline_train_seconds=result.train_seconds,
-                baseline_examples=FLAGS.baseline_epochs * steps * batch_size,
+                baseline_examples=FLAGS.baseline_epochs * baseline_steps * baseline_batch_size,
             )
-    print("[3/4] Measuring accuracy, policy and compute on the test images", flush=True)
+    print("[4/5] Measuring accuracy, policy and compute on the test images", flush=True)
     measured.update(
         evaluate_policy(model, data.dataset, chosen, FLAGS.seed, verbose=loop.progress_mode()),
         policy_entropy_uniform=math.log(model.grid.num_cells),
     )
     measured["parameters"], measured["trainable_parameters"] = profile.count_parameters(model)
-    print("[4/4] Drawing and exporting", flush=True)
+    print("[5/5] Drawing and exporting", flush=True)
     images, labels, *boxes = (part[: FLAGS.pictures] for part in next(iter(data.dataset)))
     with report.atomic_path(workdir / "attention.png") as path:
         draw_attention(

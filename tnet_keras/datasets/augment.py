@@ -99,4 +99,4 @@ def distorted_crop(
         aspect_ratio_range=aspect_ratio_range, area_range=area_range, max_attempts=max_attempts,
         use_image_if_no_bounding_boxes=True,
     )  # fmt: skip
-    return tf.slice(image, begin, extent)
+    return tf.ensure_shape(tf.slice(image, begin, extent), (None, None, image.shape[-1]))

@@ -5,6 +5,7 @@ can be resumed anywhere, and two readers see the same data.
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 import tensorflow as tf
@@ -99,22 +100,23 @@ def needle_digits(
         )
     if not training and num_examples is None:
         num_examples = DEFAULT_EVALUATION_EXAMPLES
-    generator = NeedleScenes(
-        config, split, seed, training, warmup_scale if warmup_examples else 1.0
-    )
-
-    def draw(positions, indices):
-        scale = tf.ones_like(positions, tf.float32)
-        if warmup_examples:
-            left = 1.0 - tf.cast(positions, tf.float32) / float(warmup_examples)
-            scale += (warmup_scale - 1.0) * tf.maximum(left, 0.0)
-        return generator(indices, scale)
-
     if cache:
-        stored = _draw_all(generator, num_examples)
+        stored = _drawn_scenes(config, split, seed, training, num_examples)
 
         def draw(positions, indices):
             return tuple(tf.gather(part, indices) for part in stored)
+
+    else:
+        generator = NeedleScenes(
+            config, split, seed, training, warmup_scale if warmup_examples else 1.0
+        )
+
+        def draw(positions, indices):
+            scale = tf.ones_like(positions, tf.float32)
+            if warmup_examples:
+                left = 1.0 - tf.cast(positions, tf.float32) / float(warmup_examples)
+                scale += (warmup_scale - 1.0) * tf.maximum(left, 0.0)
+            return generator(indices, scale)
 
     def finish(positions, indices):
         images, labels, boxes = draw(positions, indices)
@@ -130,8 +132,10 @@ def needle_digits(
     return order.map(finish, num_parallel_calls=2, deterministic=True).prefetch(2)
 
 
-def _draw_all(generator, num_examples, block=250):
-    """Scenes 0 to `num_examples` - 1 as tensors."""
+@functools.lru_cache(maxsize=1)
+def _drawn_scenes(config, split, seed, training, num_examples, block=250):
+    """Scenes 0 to `num_examples` - 1 as tensors; they are kept for the next stream of the same."""
+    generator = NeedleScenes(config, split, seed, training, 1.0)
     drawn = []
     draw = tf.function(lambda indices: generator(indices, tf.ones_like(indices, tf.float32)))
     for first in range(0, num_examples, block):
