@@ -175,6 +175,11 @@ def load(split, model, batch_size, **options):
     )  # fmt: skip
 
 
+def without_boxes(images, labels, *_):
+    """What a model is evaluated on."""
+    return images, labels
+
+
 def prepare(model, epochs, steps, batch_size, learning_rate):
     """Opens the training data of a model and compiles it; returns the stream and the steps."""
     data = load("train", model, batch_size)
@@ -262,9 +267,8 @@ def main():
                 FLAGS.baseline_epochs, baseline_batch_size,
             )  # fmt: skip
             scores = baseline.evaluate(
-                data.dataset.map(lambda images, labels, *_: (images, labels)),
-                return_dict=True, verbose=loop.progress_mode(),
-            )  # fmt: skip
+                data.dataset.map(without_boxes), return_dict=True, verbose=loop.progress_mode()
+            )
             measured.update(
                 baseline_accuracy=scores["accuracy"],
                 baseline_macs=profile.count_macs(baseline, (*baseline.image_size, 3)),

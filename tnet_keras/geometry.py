@@ -9,6 +9,9 @@ import math
 
 import numpy as np
 
+# One score of the conv scorer (four valid 3x3 convolutions, 8x8 pooling) sees 16 view pixels.
+SCORER_STRIDE, SCORER_FIELD = 8, 16
+
 
 @dataclasses.dataclass(frozen=True)
 class Axis:
@@ -263,3 +266,124 @@ def _union_area(boxes, height, width):
     )[:, :, None] & ((x[:, 0, None] <= xs[None, :-1]) & (xs[None, 1:] <= x[:, 1, None]))[:, None, :]
     cells = np.diff(ys)[:, None] * np.diff(xs)[None, :]
     return float((inside.any(axis=0) * cells).sum())
+
+
+def score_map_boxes(image_size, view_size, map_size, patch_size, centres="receptive_field"):
+    """Boxes of the patches that the positions of a scorer's map stand for.
+
+    The scorer sees the image resized to the view; its map has one score per candidate. Two
+    placements, for position r of an axis of H pixels, h view pixels and g positions:
+
+    * `receptive_field`: the patch is centred on what the score saw,
+      `(stride · r + field / 2) · H / h` with `stride` and `field` of the scorer (8 and 16: four
+      valid 3x3 convolutions, then 8x8 pooling).
+    * `as_released`: patch start `r · step - (patch - step) // 2` with `step = H // g`. Centres lag
+      the evidence by 12 to 15 pixels in the published runs. (CVPR 2021, released code.)
+
+    Args:
+        image_size: `(H, W)` of the images, pixels.
+        view_size: `(h, w)` of what the scorer sees, pixels.
+        map_size: `(rows, cols)` of the scorer's map.
+        patch_size: `(height, width)` of a patch, pixels of the image.
+        centres: "receptive_field" or "as_released".
+
+    Returns:
+        float32 `[N, 4]`, row-major, whole numbers, half-open `(y0, x0, y1, x1)` in pixels of the
+        image; a box may leave the image.
+
+    Raises:
+        ValueError: If a patch is larger than the image, or `centres` is unknown.
+    """
+    if centres not in ("receptive_field", "as_released"):
+        raise ValueError(
+            "`centres` must be 'receptive_field' or 'as_released'. "
+            f"Received: centres={centres!r}"
+        )
+    starts = []
+    for size, view, count, patch in zip(image_size, view_size, map_size, patch_size, strict=True):
+        if not 1 <= patch <= size:
+            raise ValueError(
+                "`patch_size` must not be larger than the image, and at least 1. "
+                f"Received: patch_size={tuple(patch_size)}, image_size={tuple(image_size)}"
+            )
+        positions = np.arange(count)
+        if centres == "as_released":
+            step = size // count
+            starts.append(positions * step - (patch - step) // 2)
+        else:
+            middle = (SCORER_STRIDE * positions + SCORER_FIELD / 2) * size / view
+            starts.append(np.rint(middle - patch / 2).astype(int))
+    y0, x0 = (start.reshape(-1) for start in np.meshgrid(*starts, indexing="ij"))
+    boxes = np.stack([y0, x0, y0 + patch_size[0], x0 + patch_size[1]], axis=-1)
+    return boxes.astype(np.float32)
+
+
+def score_map_size(view_size):
+    """Size of the map of a scorer with four valid 3x3 convolutions and 8x8 pooling.
+
+    Args:
+        view_size: `(height, width)` of what the scorer sees, pixels.
+
+    Returns:
+        `(rows, cols)`, integers, at least 1.
+
+    Raises:
+        ValueError: If the view is smaller than the receptive field of one score.
+    """
+    if min(view_size) < SCORER_FIELD:
+        raise ValueError(
+            f"The scorer must see at least its receptive field of {SCORER_FIELD} pixels. "
+            f"Received: view_size={tuple(view_size)}"
+        )
+    return tuple((int(size) - SCORER_FIELD) // SCORER_STRIDE + 1 for size in view_size)
+
+
+@dataclasses.dataclass(frozen=True)
+class AnchorLevel:
+    """Anchors of one level of a pyramid: every scale and aspect ratio at every position.
+
+    Args:
+        positions: Rows and columns of the level's square map.
+        stride: Pixels of the image between neighbouring positions.
+        base: Side of an anchor of scale 1, pixels.
+        scales: Factors on the side.
+        aspect_ratios: Width over height.
+    """
+
+    positions: int
+    stride: int
+    base: float
+    scales: tuple
+    aspect_ratios: tuple = (0.667, 1.0, 1.5)
+
+    def anchor_boxes(self):
+        """Boxes of all anchors, by type: scale by scale, in each the aspect ratios.
+
+        An anchor of height `int(base · scale / sqrt(ratio))` and width `int(base · scale ·
+        sqrt(ratio))` starts at `i · stride - ceil((height - stride) / 2)`.
+
+        Returns:
+            List of float32 `[positions², 4]`, whole numbers, row-major, pixels of the image.
+        """
+        result = []
+        for scale in self.scales:
+            for ratio in self.aspect_ratios:
+                side = self.base * scale
+                height, width = int(side / math.sqrt(ratio)), int(side * math.sqrt(ratio))
+                steps = np.arange(self.positions) * self.stride
+                y0, x0 = np.meshgrid(
+                    steps - math.ceil((height - self.stride) / 2),
+                    steps - math.ceil((width - self.stride) / 2),
+                    indexing="ij",
+                )
+                boxes = np.stack([y0, x0, y0 + height, x0 + width], axis=-1)
+                result.append(boxes.reshape(-1, 4).astype(np.float32))
+        return result
+
+
+# The 1,614 anchors of NTS-Net for 448 px images, over maps of 14, 7 and 4 positions.
+NTS_ANCHORS = (
+    AnchorLevel(14, 32, 48, (2 ** (1 / 3), 2 ** (2 / 3))),
+    AnchorLevel(7, 64, 96, (2 ** (1 / 3), 2 ** (2 / 3))),
+    AnchorLevel(4, 128, 192, (1.0, 2 ** (1 / 3), 2 ** (2 / 3))),
+)

@@ -194,7 +194,9 @@ def _traced(model, chosen, dtype):
         outputs = model.attend(images, locations=chosen, cells=cells)
         return tf.argmax(outputs["logits"], axis=-1)
 
-    return policy, forced
+    # Called as concrete functions, TensorFlow does not take several numbers of locations for one
+    # function that is traced again and again, and does not warn.
+    return policy.get_concrete_function(), forced.get_concrete_function()
 
 
 class _PolicyEvaluation:
@@ -213,7 +215,7 @@ class _PolicyEvaluation:
         self.functions = {}
 
     def update(self, images, labels, boxes=None):
-        labels = np.asarray(labels)
+        images, labels = tf.convert_to_tensor(images), np.asarray(labels)
         probabilities = None
         for key, chosen in self.chosen_by_key.items():
             policy, forced = self._function(chosen, images)
@@ -222,7 +224,7 @@ class _PolicyEvaluation:
             self.means.add(("accuracy", key), correct)
             if chosen:
                 cells = random_cells(self.generator, len(labels), self.grid.num_cells, chosen)
-                correct = forced(images, cells).numpy() == labels
+                correct = forced(images, list(map(tf.constant, cells))).numpy() == labels
                 self.means.add(("attended_only", key), outputs["attended_only"] == labels)
                 self._add_coverage(key, outputs["boxes"], outputs["levels"])
                 probabilities = outputs["probabilities"]
@@ -239,7 +241,8 @@ class _PolicyEvaluation:
             self.means.add("hit_rate_random", contains(self.cell_boxes, centres).mean(axis=-1))
             best = oracle_cells(self.grid, *self.size, centres, len(self.one_each))
             forced = self._function(self.one_each, images)[1]
-            self.means.add("accuracy_oracle_location", forced(images, best).numpy() == labels)
+            correct = forced(images, list(map(tf.constant, best))).numpy() == labels
+            self.means.add("accuracy_oracle_location", correct)
 
     def _function(self, chosen, images):
         if chosen not in self.functions:

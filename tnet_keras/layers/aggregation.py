@@ -23,9 +23,7 @@ class MeanAggregation(keras.layers.Layer):
         self.built = True
 
     def call(self, features):
-        shape = tf.shape(features)[:2]
-        weights = tf.fill(shape, 1.0 / tf.cast(shape[1], tf.float32))
-        return tf.reduce_mean(features, axis=1), weights
+        return tf.reduce_mean(features, axis=1), _equal_weights(features)
 
 
 @keras.saving.register_keras_serializable(package="tnet_keras")
@@ -77,6 +75,99 @@ class FeatureWeighting(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "reduction": self.reduction}
+
+
+@keras.saving.register_keras_serializable(package="tnet_keras")
+class MaxAggregation(keras.layers.Layer):
+    """Largest value of each feature over the vectors (patch selection).
+
+    Call with `[B, N, D]`; returns `(aggregated [B, D], weights float32 [B, N])`: the weight of a
+    vector is the share of features that it is the largest in (the first one where several are),
+    without gradient.
+
+    Example:
+
+    ```python
+    MaxAggregation()(keras.ops.ones((2, 3, 8)))[1]   # [1, 0, 0]
+    ```
+    """
+
+    def build(self, input_shape):
+        self.built = True
+
+    def call(self, features):
+        winners = tf.one_hot(tf.argmax(features, axis=1), tf.shape(features)[1])
+        return tf.reduce_max(features, axis=1), tf.reduce_mean(winners, axis=1)
+
+
+@keras.saving.register_keras_serializable(package="tnet_keras")
+class SumAggregation(keras.layers.Layer):
+    """Sum over the vectors, then layer normalisation (patch selection).
+
+    Call with `[B, N, D]`; returns `(aggregated [B, D], weights float32 [B, N])`, weights 1/N.
+
+    Args:
+        epsilon: Added to the variance.
+
+    Example:
+
+    ```python
+    SumAggregation()(keras.ops.ones((2, 3, 8)))[0].shape   # (2, 8)
+    ```
+    """
+
+    def __init__(self, epsilon=1e-6, **kwargs):
+        super().__init__(**kwargs)
+        self.epsilon = epsilon
+        self.norm = keras.layers.LayerNormalization(
+            epsilon=epsilon, dtype=self.dtype_policy, name="norm"
+        )
+
+    def build(self, input_shape):
+        self.norm.build((None, input_shape[-1]))
+        self.built = True
+
+    def call(self, features):
+        return self.norm(tf.reduce_sum(features, axis=1)), _equal_weights(features)
+
+    def get_config(self):
+        return {**super().get_config(), "epsilon": self.epsilon}
+
+
+@keras.saving.register_keras_serializable(package="tnet_keras")
+class ConcatenationAggregation(keras.layers.Layer):
+    """All vectors one after the other: a fixed number of them, in their order.
+
+    Call with `[B, N, D]`; returns `(aggregated [B, N · D], weights float32 [B, N])`, weights 1/N.
+    Fewer vectors than it was built for are filled up with zeros.
+
+    Example:
+
+    ```python
+    ConcatenationAggregation()(keras.ops.ones((2, 3, 8)))[0].shape   # (2, 24)
+    ```
+    """
+
+    #: Models do not let the number of locations be changed at call time.
+    fixed_count = True
+
+    def build(self, input_shape):
+        if input_shape[1] is None:
+            raise ValueError(
+                f"Concatenation needs a fixed number of vectors. Received: shape={input_shape}"
+            )
+        self.count, self.output_dim = input_shape[1], input_shape[1] * input_shape[2]
+        self.built = True
+
+    def call(self, features):
+        missing = self.count - features.shape[1]
+        padded = tf.pad(features, [[0, 0], [0, missing], [0, 0]])
+        return tf.reshape(padded, [-1, self.output_dim]), _equal_weights(features)
+
+
+def _equal_weights(features):
+    shape = tf.shape(features)[:2]
+    return tf.fill(shape, 1.0 / tf.cast(shape[1], tf.float32))
 
 
 @keras.saving.register_keras_serializable(package="tnet_keras")

@@ -6,7 +6,8 @@ import tensorflow as tf
 from tnet_keras.backbones import Backbone
 from tnet_keras.layers import ClassifierHead
 from tnet_keras.learning import cross_entropy
-from tnet_keras.models.hard_attention import HardAttentionModel, check_images
+from tnet_keras.models.checks import check_images
+from tnet_keras.models.hard_attention import HardAttentionModel
 from tnet_keras.ops import resize_view
 
 
@@ -93,7 +94,7 @@ class FullImageClassifier(HardAttentionModel):
             losses *= tf.cast(sample_weight, tf.float32)
         terms = {"cross_entropy": tf.reduce_mean(losses)}
         self.add_regularizers(terms, vector, labels)
-        return terms, {"logits": logits, "labels": labels}
+        return terms, {"logits": logits, "labels": labels, "sample_weight": sample_weight}
 
     def get_config(self):
         return {

@@ -1,79 +1,14 @@
-"""What every model of the package shares: input checks, metrics, and the limits of Keras."""
+"""What every model of the package shares: the step, metrics, and the limits of Keras."""
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from tnet_keras.backbones import LevelBatchNormalization
 from tnet_keras.learning import contrastive_loss, l2_penalty
+from tnet_keras.models.checks import check_targets, one_of
 
 # Folded into seeds so that replicas draw different noise: Keras gives all replicas one seed.
 _REPLICA_STRIDE = 7919
-
-
-def check_images(images, channels=3):
-    """Checks a batch of images before any work is done.
-
-    Rank, channels and dtype are checked always; the range of values and NaN only where values are
-    there to look at (eager, not uint8).
-
-    Args:
-        images: `[B, H, W, C]`, uint8 or float in 0–255.
-        channels: Number of channels C that is wanted.
-
-    Returns:
-        The images as a tensor.
-
-    Raises:
-        ValueError: If rank, channels, dtype, range or a NaN makes the batch unusable.
-    """
-    if isinstance(images, np.ndarray) and images.dtype == np.float64:
-        images = images.astype(np.float32)
-    images = tf.convert_to_tensor(images)
-    if images.shape.rank != 4 or images.shape[-1] != channels:
-        raise ValueError(
-            f"`images` must be [B, H, W, {channels}]. Received: images.shape={images.shape}"
-        )
-    if images.shape[1] is None or images.shape[2] is None:
-        raise ValueError(
-            "`images` must have a static height and width. "
-            f"Received: images.shape={images.shape}"
-        )
-    if not (images.dtype.is_floating or images.dtype.is_integer):
-        raise ValueError(f"`images` must be uint8 or float. Received: dtype={images.dtype.name}")
-    known = tf.executing_eagerly() and isinstance(images, tf.Tensor)
-    if known and images.dtype != tf.uint8 and tf.size(images) > 0:
-        values = tf.cast(images, tf.float32)
-        if bool(tf.reduce_any(~tf.math.is_finite(values))):
-            raise ValueError("`images` must be finite. Received: NaN or infinite values")
-        low, high = float(tf.reduce_min(values)), float(tf.reduce_max(values))
-        # Interpolation in a user's own pipeline may overshoot by rounding.
-        if low < -0.5 or high > 255.5:
-            raise ValueError(
-                f"`images` must be in the range 0-255. Received: min={low:g}, max={high:g}"
-            )
-    return images
-
-
-def one_of(name, value, allowed):
-    """Checks an argument that takes one of a few values.
-
-    Args:
-        name: The argument's name.
-        value: What was received.
-        allowed: The values it may take.
-
-    Returns:
-        The value.
-
-    Raises:
-        ValueError: If it is none of them.
-    """
-    if value not in allowed:
-        raise ValueError(
-            f"`{name}` must be one of {', '.join(map(repr, allowed))}. Received: {name}={value!r}"
-        )
-    return value
 
 
 class HardAttentionModel(keras.Model):
@@ -81,8 +16,9 @@ class HardAttentionModel(keras.Model):
 
     A subclass implements `training_terms(images, labels, sample_weight, training)`, which returns
     `(terms, outputs)`: `terms` a dict of scalars with `total`, `outputs` a dict with `logits`
-    `[R, C]`, `labels` `[R]` and any scalars named like a metric of `extra_metrics`; and
-    `after_step(outputs)`, which updates state that is no gradient's business.
+    `[R, C]`, `labels` `[R]`, where there is one `sample_weight` `[R]`, and any scalars named like a
+    metric of `extra_metrics`; and `after_step(outputs)`, which updates state that is no gradient's
+    business.
 
     Args:
         num_classes: Number of classes C.
@@ -106,7 +42,8 @@ class HardAttentionModel(keras.Model):
         seed=None,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        # Keras must not cast float images to a half-precision dtype before they are cut and scaled.
+        super().__init__(autocast=False, **kwargs)
         self.num_classes = num_classes
         self.l2 = float(l2)
         self.l2_scope = one_of("l2_scope", l2_scope, ("all", "new_modules"))
@@ -228,11 +165,7 @@ class HardAttentionModel(keras.Model):
         images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         if labels is None:
             raise ValueError("Training and evaluation need (images, labels). Received: no labels")
-        labels = tf.cast(tf.convert_to_tensor(labels), tf.int32)
-        if labels.shape.rank == 2 and labels.shape[-1] == 1:
-            labels = labels[:, 0]
-        if labels.shape.rank != 1:
-            raise ValueError(f"`labels` must be [B]. Received: labels.shape={labels.shape}")
+        labels, sample_weight = check_targets(labels, sample_weight, self.num_classes)
         return images, labels, sample_weight
 
     def train_step(self, data):
@@ -262,7 +195,7 @@ class HardAttentionModel(keras.Model):
         self.top_5_metric.update_state(labels, logits)
         for name, metric in self.scalar_metrics.items():
             metric.update_state(outputs[name])
-        return self.compute_metrics(None, labels, logits)
+        return self.compute_metrics(None, labels, logits, outputs.get("sample_weight"))
 
     def after_step(self, outputs):
         """State updates after the gradients were applied; nothing by default.

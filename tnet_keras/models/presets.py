@@ -5,10 +5,12 @@ the rule "original". Everything can be overridden: `from_preset(name, selection=
 """
 
 import copy
+import inspect
 
 from tnet_keras.backbones import Backbone
 from tnet_keras.geometry import RegionGrid
 from tnet_keras.models.full_image import FullImageClassifier
+from tnet_keras.models.hard_attention import HardAttentionModel
 from tnet_keras.models.tnet import TNet
 
 _BACKBONE_ARGUMENTS = ("input_shape", "input_scaling", "statistics_levels", "options")
@@ -188,16 +190,24 @@ def from_preset(name, **overrides):
             f"`name` must be a preset: {', '.join(preset_names())}. Received: name={name!r}"
         )
     model_class, backbone, arguments = copy.deepcopy(_PRESETS[name])
+    unknown = sorted(set(overrides) - _argument_names(model_class))
+    if unknown:
+        raise ValueError(
+            f"Overrides must be arguments of {model_class.__name__} or its backbone. "
+            f"Received: {unknown}"
+        )
     for key in _BACKBONE_ARGUMENTS:
         if key in overrides:
             value = overrides.pop(key)
             backbone[key] = {**backbone.get("options", {}), **value} if key == "options" else value
     # A model for fewer or more levels than published is asked for by its locations.
     arguments.update(overrides)
-    try:
-        return model_class(Backbone(**backbone), **arguments)
-    except TypeError as error:
-        raise ValueError(
-            f"Overrides must be arguments of {model_class.__name__} or its backbone. "
-            f"Received: {sorted(overrides)} ({error})"
-        ) from error
+    return model_class(Backbone(**backbone), **arguments)
+
+
+def _argument_names(model_class):
+    """Names of what can be overridden: arguments of a model, of its base and of its backbone."""
+    names = {*_BACKBONE_ARGUMENTS, "dtype", "trainable"}
+    for cls in (model_class, HardAttentionModel):
+        names |= inspect.signature(cls.__init__).parameters.keys()
+    return names - {"self", "backbone", "kwargs"}

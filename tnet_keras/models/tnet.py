@@ -22,8 +22,18 @@ from tnet_keras.learning import (
     update_baseline,
 )
 from tnet_keras.learning.reinforce import check_rule
-from tnet_keras.models.hard_attention import HardAttentionModel, check_images, one_of
-from tnet_keras.models.traversal import check_locations, traverse
+from tnet_keras.models.checks import (
+    check_cells,
+    check_image_size,
+    check_images,
+    check_levels,
+    check_locations,
+    check_map_indices,
+    check_targets,
+    one_of,
+)
+from tnet_keras.models.hard_attention import HardAttentionModel
+from tnet_keras.models.traversal import traverse
 
 _LOCATION_MODULES = {
     "context": ContextLocationModule,
@@ -138,10 +148,8 @@ class TNet(HardAttentionModel):
                 f"Received: num_samples={num_samples!r}"
             )
         self.grid = grid
-        self.image_size = tuple(int(v) for v in image_size)
-        self.levels = len(tuple(locations)) + 1 if levels is None else int(levels)
-        if self.levels < 1:
-            raise ValueError(f"`levels` must be at least 1. Received: levels={levels}")
+        self.image_size = check_image_size(image_size)
+        self.levels = check_levels(levels, locations)
         self.locations = check_locations(locations, self.levels, grid)
         grid.level_sizes(*self.image_size, self.levels)  # raises where the image is too small
         self.unit_norm, self.position_dim = unit_norm, position_dim
@@ -154,19 +162,19 @@ class TNet(HardAttentionModel):
         self.reward_weights = RewardWeights(lambda_f, lambda_c, lambda_r, level_cap)
         self.num_samples = num_samples
         self.initial_baseline = float(initial_baseline)
-        self.map_indices = None if map_indices is None else tuple(int(i) for i in map_indices)
-        if self.map_indices is not None and len(self.map_indices) not in {grid.rows} & {grid.cols}:
-            raise ValueError(
-                "`map_indices` must hold one index per row and column of a square grid. "
-                f"Received: map_indices={map_indices!r} for a {grid.rows}x{grid.cols} grid"
-            )
+        self.map_indices = check_map_indices(map_indices, grid, backbone.map_shape)
         self.backbone = backbone
         if isinstance(location_module, str):
             one_of("location_module", location_module, tuple(_LOCATION_MODULES))
             module = _LOCATION_MODULES[location_module]
             self.location_module = module(unit_norm=unit_norm, name="location_module")
-        else:
+        elif isinstance(location_module, keras.Layer):
             self.location_module = location_module
+        else:
+            raise ValueError(
+                "`location_module` must be a name or a Keras layer. "
+                f"Received: location_module={location_module!r}"
+            )
         self._location_module_config = location_module
         self.positional = PositionalEncoding(positional, position_dim, name="positional_encoding")
         self.aggregation = (
@@ -245,12 +253,8 @@ class TNet(HardAttentionModel):
             `attended_logits` float32 `[B, C]`, without the context vector (absent for T = 0).
 
         Raises:
-            ValueError: If the images or locations are not usable.
+            ValueError: If the images, locations or cells are not usable.
         """
-        if cells is not None:
-            cells = [tf.cast(tf.convert_to_tensor(c), tf.int32) for c in cells]
-            if locations is None:
-                locations = tuple(c.shape[-1] for c in cells)
         path = self._traverse(images, locations, False, "top_k", cells)
         features = path["features"]
         aggregated, feature_weights = self.aggregation(features)
@@ -289,14 +293,10 @@ class TNet(HardAttentionModel):
         Raises:
             ValueError: If images or labels are not usable.
         """
-        labels = tf.convert_to_tensor(labels)
-        if labels.dtype.is_integer and tf.executing_eagerly() and tf.size(labels) > 0:
-            low, high = int(tf.reduce_min(labels)), int(tf.reduce_max(labels))
-            if low < 0 or high >= self.num_classes:
-                raise ValueError(
-                    f"`labels` must be in 0..{self.num_classes - 1}. "
-                    f"Received: min={low}, max={high}"
-                )
+        images = check_images(images)
+        labels, sample_weight = check_targets(
+            labels, sample_weight, self.num_classes, images.shape[0]
+        )
         return self.training_terms(images, labels, sample_weight, training, self.selection)[0]
 
     def training_terms(self, images, labels, sample_weight, training, selection=None):
@@ -339,6 +339,7 @@ class TNet(HardAttentionModel):
         outputs = {
             "logits": logits,
             "labels": labels,
+            "sample_weight": sample_weight,
             "rewards": rewards,
             "reward": tf.reduce_mean(rewards["sequence"]),
             "baseline": tf.convert_to_tensor(self.baseline),
@@ -352,6 +353,10 @@ class TNet(HardAttentionModel):
 
     def _traverse(self, images, locations, training, selection, cells=None, num_samples=None):
         images = check_images(images)
+        if cells is not None:
+            cells, locations = check_cells(
+                cells, locations, self.levels, self.grid, images.shape[0]
+            )
         locations = self.locations if locations is None else locations
         if num_samples is None:
             num_samples = self.num_samples if training else 1

@@ -1,6 +1,5 @@
 """TNet's way through the scales: view, score, select, cut, and again."""
 
-import numpy as np
 import tensorflow as tf
 
 from tnet_keras.ops import (
@@ -11,52 +10,6 @@ from tnet_keras.ops import (
     resize_view,
     sample_without_replacement,
 )
-
-
-def check_locations(locations, levels, grid):
-    """Checks the number of cells per level.
-
-    Args:
-        locations: Iterable of integers, one per level that chooses; `()` = context only.
-        levels: Number of levels L of the model.
-        grid: The `RegionGrid`.
-
-    Returns:
-        Tuple of integers without trailing zeros.
-
-    Raises:
-        ValueError: If there are more entries than L - 1, or one is not in 0..K, or a positive one
-            follows a zero.
-    """
-    try:
-        checked = tuple(locations)
-    except TypeError:
-        checked = None
-    if checked is None or not all(
-        isinstance(k, (int, np.integer)) and not isinstance(k, bool) for k in checked
-    ):
-        raise ValueError(
-            "`locations` must be a tuple of integers, cells per level. "
-            f"Received: locations={locations!r}"
-        )
-    if len(checked) > levels - 1:
-        raise ValueError(
-            f"`locations` must have at most {levels - 1} entries for {levels} levels. "
-            f"Received: locations={checked}"
-        )
-    if any(not 0 <= k <= grid.num_cells for k in checked):
-        raise ValueError(
-            f"`locations` must lie in 0..K with K={grid.num_cells} cells. "
-            f"Received: locations={checked}"
-        )
-    while checked and checked[-1] == 0:
-        checked = checked[:-1]
-    if 0 in checked:
-        raise ValueError(
-            "`locations` must not go on after a level without locations. "
-            f"Received: locations={checked}"
-        )
-    return tuple(int(k) for k in checked)
 
 
 def traverse(model, images, locations, training, selection, cells, num_samples):

@@ -22,6 +22,8 @@ MODES = ("full", "full_baseline", "diagonal")
 _DEFAULT_CHUNK_BYTES = 16 * 2**20
 # A batch of unknown size is taken for this many images when chunks are laid out.
 _ASSUMED_BATCH = 32
+# Named, because XLA would choose another generator than eager TensorFlow.
+_GENERATOR = "philox"
 _TINY = float(np.finfo(np.float32).tiny)
 
 
@@ -236,9 +238,9 @@ def _accumulate(forward, chunks, size, mode):
 def _noise(name, shape, seed):
     """Noise Z of a shape, and the direction ν(Z) that weighs its sample in the gradient."""
     if name == "normal":
-        z = tf.random.stateless_normal(shape, seed)
+        z = tf.random.stateless_normal(shape, seed, alg=_GENERATOR)
         return z, z
-    uniform = tf.random.stateless_uniform(shape, seed, minval=_TINY, maxval=1.0)
+    uniform = tf.random.stateless_uniform(shape, seed, _TINY, 1.0, alg=_GENERATOR)
     exponential = -tf.math.log(uniform)  # exp(-z) for Gumbel z = -log(exponential)
     return -tf.math.log(exponential), 1.0 - exponential
 

@@ -75,8 +75,9 @@ def sample_without_replacement(logits, k, seed):
         ValueError: If `k` is not an integer in 0..K.
     """
     logits = _check(logits, k, "logits")
+    # One named generator: left to itself, XLA takes another one and draws other cells.
     uniform = tf.random.stateless_uniform(
-        tf.shape(logits), seed, minval=_TINY, maxval=1.0, dtype=tf.float32
+        tf.shape(logits), seed, minval=_TINY, maxval=1.0, dtype=tf.float32, alg="philox"
     )
     gumbel = -tf.math.log(-tf.math.log(uniform))
     return tf.math.top_k(logits + gumbel, k, sorted=True).indices

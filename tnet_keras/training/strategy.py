@@ -1,5 +1,7 @@
 """Where a model trains: on one device or mirrored over several."""
 
+import functools
+
 import tensorflow as tf
 
 STRATEGIES = ("one_device", "mirrored")
@@ -24,5 +26,12 @@ def make_strategy(name):
         )
     if name == "one_device":
         return tf.distribute.get_strategy()
+    return _mirrored()
+
+
+@functools.cache
+def _mirrored():
+    # Two of them in one process mix up their collectives in TensorFlow 2.21: "Shape mismatch in the
+    # collective instance" as soon as a second model has other shapes.
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     return tf.distribute.MirroredStrategy([device.name for device in devices])

@@ -1,0 +1,127 @@
+"""Aggregation of patches by a small transformer with learned, soft positions."""
+
+import keras
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable(package="tnet_keras")
+class TransformerAggregation(keras.layers.Layer):
+    """Transformer over the vectors of the patches, summed (patch selection, CVPR 2021).
+
+    Each patch vector gets a learned position: a dense layer of its row of indicators, which for a
+    one-hot row is the embedding of that candidate and for a soft row their mean. Then a projection
+    to `hidden`, and blocks of multi-head self-attention and a ReLU network of width 2 · hidden,
+    each followed by dropout, the residual sum and layer normalisation (ε 1e-6).
+    Call with `(features [B, K, D], indicators [B, K, N])`; returns
+    `(aggregated [B, hidden], weights float32 [B, K])`, weights 1/K.
+
+    The released code leaves the dropout on at evaluation; `dropout_at_inference` does the same.
+
+    Args:
+        hidden: Width, divisible by `num_heads`.
+        num_layers: Blocks.
+        num_heads: Attention heads.
+        dropout: Drop probability.
+        dropout_at_inference: Whether dropout is on at inference too.
+        seed: Seed of the dropout.
+
+    Raises:
+        ValueError: If `hidden` is not divisible by `num_heads`.
+
+    Example:
+
+    ```python
+    layer = TransformerAggregation(hidden=16, num_heads=2, num_layers=1)
+    layer((keras.ops.ones((2, 3, 8)), keras.ops.ones((2, 3, 20)) / 20))[0].shape   # (2, 16)
+    ```
+    """
+
+    #: Is called with the indicators beside the features.
+    takes_indicators = True
+
+    def __init__(
+        self,
+        hidden=256,
+        num_layers=3,
+        num_heads=8,
+        dropout=0.1,
+        dropout_at_inference=False,
+        seed=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if hidden % num_heads:
+            raise ValueError(
+                "`hidden` must be divisible by `num_heads`. "
+                f"Received: hidden={hidden}, num_heads={num_heads}"
+            )
+        self.hidden, self.num_layers, self.num_heads = hidden, num_layers, num_heads
+        self.output_dim = hidden
+        self.dropout, self.dropout_at_inference, self.seed = dropout, dropout_at_inference, seed
+
+    def build(self, input_shape):
+        features, indicators = input_shape
+        width, candidates = features[-1], indicators[-1]
+
+        def dense(units, inputs, name, activation=None):
+            layer = keras.layers.Dense(
+                units, activation, kernel_initializer="lecun_normal", dtype=self.dtype_policy,
+                name=name,
+            )  # fmt: skip
+            layer.build((None, None, inputs))
+            return layer
+
+        self.position = dense(width, candidates, "position")
+        self.projection = dense(self.hidden, width, "projection")
+        tokens = (None, None, self.hidden)
+        self.blocks = []
+        for index in range(1, self.num_layers + 1):
+            attention = keras.layers.MultiHeadAttention(
+                self.num_heads, self.hidden // self.num_heads, kernel_initializer="lecun_normal",
+                dtype=self.dtype_policy, name=f"attention{index}",
+            )  # fmt: skip
+            attention.build(tokens, tokens)
+            block = {
+                "attention": attention,
+                "widen": dense(2 * self.hidden, self.hidden, f"widen{index}", "relu"),
+                "narrow": dense(self.hidden, 2 * self.hidden, f"narrow{index}"),
+            }
+            for part in ("attention", "network"):
+                norm = keras.layers.LayerNormalization(
+                    epsilon=1e-6, dtype=self.dtype_policy, name=f"{part}_norm{index}"
+                )
+                norm.build(tokens)
+                seed = None if self.seed is None else self.seed + 2 * index + (part == "network")
+                drop = keras.layers.Dropout(
+                    self.dropout, seed=seed, dtype=self.dtype_policy, name=f"{part}_drop{index}"
+                )
+                block[f"{part}_norm"], block[f"{part}_drop"] = norm, drop
+            self.blocks.append(block)
+        # Keras finds layers in attributes and lists, not in dicts within lists.
+        self._block_layers = [layer for block in self.blocks for layer in block.values()]
+        self.built = True
+
+    def call(self, inputs, training=False):
+        features, indicators = inputs
+        training = training or self.dropout_at_inference
+        x = features + self.position(tf.cast(indicators, features.dtype))
+        x = self.projection(x)
+        for block in self.blocks:
+            attended = block["attention"](x, x)
+            x = block["attention_norm"](x + block["attention_drop"](attended, training=training))
+            widened = block["narrow"](block["widen"](x))
+            x = block["network_norm"](x + block["network_drop"](widened, training=training))
+        shape = tf.shape(features)[:2]
+        weights = tf.fill(shape, 1.0 / tf.cast(shape[1], tf.float32))
+        return tf.reduce_sum(x, axis=1), weights
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "hidden": self.hidden,
+            "num_layers": self.num_layers,
+            "num_heads": self.num_heads,
+            "dropout": self.dropout,
+            "dropout_at_inference": self.dropout_at_inference,
+            "seed": self.seed,
+        }
