@@ -26,6 +26,24 @@ _ORIGINAL_WIDTH_DEPTH = {
     "B0": (1.0, 1.0), "B1": (1.0, 1.1), "B2": (1.1, 1.2), "B3": (1.2, 1.4), "B4": (1.4, 1.8),
     "B5": (1.6, 2.2), "B6": (1.8, 2.6), "B7": (2.0, 3.1),
 }  # fmt: skip
+# All flags of the original's training scripts; most of them say nothing about the model.
+_FLAGS = frozenset(
+    """
+    activation adv_eval_data base_res_x base_res_y batch_norm batch_size batches_to_profile_range
+    batches_to_time_range block_drop_rate ckpt_dir ckpt_frequency ckpt_sparse_num ckpt_to_restore
+    contrastive_loss contrastive_margin cub_classes_file_dir data_dir depth_coefficient
+    depth_divisor descr_tag dictionary_to_restore_from dont_save_eval_txt dropout_rate
+    eval_epochs_num feat_weighting gpus_type image_ids_struct_path imagenet_metadata_file img_size_x
+    img_size_y initial_lr initial_lr2 keep_activations_summary keep_grads_summary keep_prob
+    keep_weights_summary l2_reg l_contrastive labels_file loc_per_grid log_frequency
+    lr_decay_factor lr_scedule_1step lr_scedule_2step ls_dim multi_factor num_classes num_do_layers
+    num_epochs num_gpus num_patches_x num_patches_y num_res_levels num_samples overlap
+    perFReg_cap perFReg_ce_weight perFReg_reinf_weight pos_dim_divisor profile_evaluation
+    profile_step reinfornce_reg_w restore_dir resume_training save_tag summaries_dir
+    summary_frequency to_evaluate_test to_evaluate_train to_evaluate_val to_train two_oprimizers
+    vars_to_exclude vars_to_update width_coefficient
+    """.split()
+)
 # Which positions of the map the original keeps, hard-coded there for its input sizes.
 BAGNET_INDICES = (0, 2, 4, 6, 8)
 FMOW_3X3_INDICES = (2, 6, 10)
@@ -63,9 +81,15 @@ def original_model(config):
         of log-probabilities, one set of batch-norm statistics for all levels.
 
     Raises:
-        ValueError: If a flag is missing or describes something that is not a TNet.
+        ValueError: If a flag is missing, unknown or describes something that is not a TNet.
     """
     flags = dict(config.get("original_flags", config))
+    unknown = sorted(map(str, set(flags) - _FLAGS))
+    if unknown:  # a misspelt flag would silently leave its default
+        raise ValueError(
+            "`config` must hold flags of the original only, in its own spelling. "
+            f"Received: {', '.join(unknown)}"
+        )
 
     def get(name, default=None):
         value = flags.get(name, default)
@@ -191,12 +215,12 @@ def original_variables(model):
     names = {}
 
     def add(prefix, layer, **rename):
-        for variable in layer.variables:
+        for variable in layer.weights:  # without the seeds of dropout
             own = re.sub(r"_level\d+$", "", variable.name)
             names.setdefault(f"{prefix}/{rename.get(own, own)}", []).append(variable)
 
     for layer in model.backbone.network.layers:
-        if layer.variables:
+        if layer.weights:
             prefix, rename = _backbone_name(layer.name)
             add(f"feature_extraction/{prefix}", layer, **rename)
     add("feature_posBurn/linear", model.positional.dense)
@@ -270,7 +294,8 @@ def load_original_checkpoint(model, path, strict=True):
         `LoadReport`.
 
     Raises:
-        ValueError: If there is no checkpoint, or with `strict` something is missing or unused.
+        ValueError: If there is no checkpoint or it cannot be read, or with `strict` something is
+            missing or unused.
     """
     path = str(path)
     prefix = tf.train.latest_checkpoint(path) if tf.io.gfile.isdir(path) else path
@@ -305,7 +330,14 @@ def load_original_checkpoint(model, path, strict=True):
             f"The checkpoint must fit the model: {len(missing)} variables without a value, "
             f"{len(unused)} values without a variable, first: {first}. Received: path={path}"
         )
-    arrays = [(variable, np.asarray(reader.get_tensor(stored[name]))) for variable, name in values]
+    try:
+        arrays = [
+            (variable, np.asarray(reader.get_tensor(stored[name]))) for variable, name in values
+        ]
+    except (IndexError, tf.errors.OpError) as error:  # TensorFlow raises both, by what is broken
+        raise ValueError(
+            f"`path` must lead to a whole checkpoint. Received: path={path} ({error})"
+        ) from error
     for variable, array in arrays:
         variable.assign(array)
     return LoadReport(matched, missing, unused)
