@@ -8,6 +8,7 @@ import numpy as np
 
 from tnet_keras.backbones import Backbone
 from tnet_keras.geometry import RegionGrid
+from tnet_keras.layers import ConvScorer, PatchSelection, TransformerAggregation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +66,17 @@ def map_and_vector():
     return ((normal(2, 3, 4, 6), normal(2, 5)),)
 
 
+def patch_selection(**kwargs):
+    """Returns the keyword arguments of a patch selection with 9 candidates of 16x16 pixels."""
+    sizes = {"image_size": (48, 48), "view_size": (32, 32), "patch_size": (16, 16)}
+    return {"num_patches": 2, **sizes, "num_samples": 20, "seed": 3} | kwargs
+
+
+def patches_and_scores():
+    """Returns the arguments of a patch selection."""
+    return ((pixels(2, 48, 48, 3), normal(2, 9)),)
+
+
 # The cases of each public layer or model, by the dotted name of the place where it is defined.
 CASES = {
     "tnet_keras.backbones.backbone.Backbone": [
@@ -100,6 +112,13 @@ CASES = {
             mixed_dtypes=("float32",),
         ),
     ],
+    "tnet_keras.layers.aggregation.ConcatenationAggregation": [
+        LayerCase(
+            kwargs=dict,
+            inputs=lambda: (normal(2, 3, 8),),
+            mixed_dtypes=("bfloat16", "float32"),
+        ),
+    ],
     "tnet_keras.layers.aggregation.FeatureWeighting": [
         LayerCase(
             kwargs=lambda: {"reduction": 2},
@@ -107,9 +126,23 @@ CASES = {
             mixed_dtypes=("bfloat16", "float32"),
         ),
     ],
+    "tnet_keras.layers.aggregation.MaxAggregation": [
+        LayerCase(
+            kwargs=dict,
+            inputs=lambda: (normal(2, 3, 8),),
+            mixed_dtypes=("bfloat16", "float32"),
+        ),
+    ],
     "tnet_keras.layers.aggregation.MeanAggregation": [
         LayerCase(
             kwargs=dict,
+            inputs=lambda: (normal(2, 3, 8),),
+            mixed_dtypes=("bfloat16", "float32"),
+        ),
+    ],
+    "tnet_keras.layers.aggregation.SumAggregation": [
+        LayerCase(
+            kwargs=lambda: {"epsilon": 1e-5},
             inputs=lambda: (normal(2, 3, 8),),
             mixed_dtypes=("bfloat16", "float32"),
         ),
@@ -128,6 +161,21 @@ CASES = {
             mixed_dtypes=("float32",),
         ),
     ],
+    "tnet_keras.layers.patch_selection.PatchSelection": [
+        LayerCase(
+            kwargs=lambda: patch_selection(decay_steps=10, sigma=0.1),
+            inputs=patches_and_scores,
+            # boxes, entropy, indicators, patches, selected
+            mixed_dtypes=("float32", "float32", "float32", "float32", "int32"),
+            call_kwargs={"training": True},
+            tolerance=1e-3,
+        ),
+        LayerCase(
+            kwargs=lambda: patch_selection(centres="as_released", selector="random"),
+            inputs=patches_and_scores,
+            mixed_dtypes=("float32", "float32", "float32", "float32", "int32"),
+        ),
+    ],
     "tnet_keras.layers.positional.PositionalEncoding": [
         LayerCase(
             kwargs=lambda form=form: {"form": form, "code_dim": 13},
@@ -136,10 +184,45 @@ CASES = {
         )
         for form in ("concat", "add")
     ],
+    "tnet_keras.layers.scorers.ConvScorer": [
+        LayerCase(
+            kwargs=lambda: {"filters": (4, 6), "squeeze_excite": True, "reduction": 2},
+            inputs=lambda: (normal(2, 32, 40, 3),),
+            mixed_dtypes=("float32",),
+        ),
+    ],
+    "tnet_keras.layers.scorers.RegionProposalScorer": [
+        LayerCase(
+            kwargs=lambda: {"filters": 4, "squeeze_excite": True, "gate_hidden": 2},
+            inputs=lambda: (normal(2, 14, 14, 8),),
+            mixed_dtypes=("float32",),
+        ),
+    ],
+    "tnet_keras.layers.transformer.TransformerAggregation": [
+        LayerCase(
+            kwargs=lambda: {"hidden": 8, "num_layers": 2, "num_heads": 2, "seed": 1},
+            inputs=lambda: ((normal(2, 3, 6), np.full((2, 3, 4), 0.25, np.float32)),),
+            mixed_dtypes=("bfloat16", "float32"),
+        ),
+    ],
     "tnet_keras.models.full_image.FullImageClassifier": [
         LayerCase(
             kwargs=lambda: {"backbone": backbone(), "num_classes": 5, "dropout": 0.2},
             inputs=lambda: (pixels(2, 24, 20, 3),),
+            mixed_dtypes=("float32",),
+        ),
+    ],
+    "tnet_keras.models.patch_selection.PatchSelectionClassifier": [
+        LayerCase(
+            kwargs=lambda: {
+                "backbone": backbone(),
+                "selection": PatchSelection(**patch_selection()),
+                "num_classes": 5,
+                "scorer": ConvScorer(filters=(4, 4, 4)),
+                "aggregation": TransformerAggregation(hidden=8, num_layers=1, num_heads=2),
+                "hidden_units": 7,
+            },
+            inputs=lambda: (pixels(2, 48, 48, 3),),
             mixed_dtypes=("float32",),
         ),
     ],

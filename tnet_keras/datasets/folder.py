@@ -65,7 +65,11 @@ def image_folder(
             three), a split is missing, splits hold different classes, or a file is no image.
 
     Example:
-        data = image_folder("photos", image_size=(448, 448), batch_size=16)
+        for number, name in enumerate(["cat", "dog"] * 3):  # three tiny images of each class
+            os.makedirs(f"photos/{name}", exist_ok=True)
+            pixels = tf.fill((4, 4, 3), tf.cast(40 * number, tf.uint8))
+            tf.io.write_file(f"photos/{name}/{number}.png", tf.io.encode_png(pixels))
+        data = image_folder("photos", image_size=(448, 448), batch_size=2)
         images, labels = next(iter(data.dataset))
     """
     height, width = check_image_size(image_size)

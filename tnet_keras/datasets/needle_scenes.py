@@ -104,7 +104,14 @@ class NeedleDigitsConfig:
             )
 
     def digit_window(self, scale=1.0):
-        """Side in pixels of a window that holds any digit drawn at `scale` times its size."""
+        """Side of a window that holds any digit drawn larger than configured.
+
+        Args:
+            scale: float, how many times larger.
+
+        Returns:
+            int, pixels, odd.
+        """
         # The source gets one empty cell around it, hence 10/8; then rotation and shear.
         side = self.digit_size[1] * scale * (_SOURCE_CELLS + 2) / _SOURCE_CELLS
         angle = math.radians(min(self.rotation, 45.0))

@@ -59,7 +59,7 @@ def hard_top_k(scores, k):
     Raises:
         ValueError: As `perturbed_top_k`.
     """
-    scores = _check_scores(scores, k)
+    scores = check_scores(scores, k)
     return tf.stop_gradient(tf.one_hot(_sorted_indices(scores, k), scores.shape[-1]))
 
 
@@ -114,17 +114,17 @@ def perturbed_top_k(
     indicators = perturbed_top_k(scores, k=2, sigma=0.05, seed=0)   # [1, 2, 4]
     ```
     """
-    scores = _check_scores(scores, k)
+    scores = check_scores(scores, k)
     sigma = _check_sigma(sigma)
     _check_name("noise", noise, NOISES)
     _check_name("mode", mode, MODES)
     least = 2 if mode == "full_baseline" else 1
-    _check_count("num_samples", num_samples, least)
+    check_count("num_samples", num_samples, least)
     if chunk_size is None:
         row = 4 * (scores.shape[0] or _ASSUMED_BATCH) * scores.shape[1]
         chunk_size = _DEFAULT_CHUNK_BYTES // row
     else:
-        _check_count("chunk_size", chunk_size, 1)
+        check_count("chunk_size", chunk_size, 1)
     chunk_size = min(max(1, chunk_size), num_samples)
     seed = _as_seed(seed)
     # The gradient of a custom op may not depend on Python state: all of it goes in as arguments.
@@ -278,14 +278,37 @@ def _check_name(name, value, allowed):
         )
 
 
-def _check_count(name, value, least):
+def check_count(name, value, least):
+    """Checks an argument that counts something.
+
+    Args:
+        name: The argument's name.
+        value: What was received.
+        least: The least it may be.
+
+    Raises:
+        ValueError: If it is no integer of at least that.
+    """
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise ValueError(
             f"`{name}` must be an integer of at least {least}. Received: {name}={value!r}"
         )
 
 
-def _check_scores(scores, k):
+def check_scores(scores, k):
+    """Checks scores of candidates, and how many of them are to be chosen.
+
+    Args:
+        scores: `[B, N]`, float, with a static N of at least 1.
+        k: How many, 1 ≤ k ≤ N.
+
+    Returns:
+        float32 `[B, N]`.
+
+    Raises:
+        ValueError: If one is not so, or the scores are eager and not finite.
+        tf.errors.InvalidArgumentError: When a graph runs on scores that are not finite.
+    """
     scores = tf.cast(tf.convert_to_tensor(scores), tf.float32)
     if scores.shape.rank != 2 or scores.shape[-1] is None:
         raise ValueError(

@@ -1,0 +1,306 @@
+"""Differentiable patch selection (CVPR 2021): a scorer trained through a Top-K."""
+
+import keras
+import tensorflow as tf
+
+from tnet_keras.backbones import Backbone
+from tnet_keras.layers import ClassifierHead, ConvScorer, MeanAggregation, PatchSelection
+from tnet_keras.learning import cross_entropy, hit_reward, policy_loss, update_baseline
+from tnet_keras.models.checks import check_images
+from tnet_keras.models.hard_attention import HardAttentionModel
+from tnet_keras.ops import resize_view
+
+
+@keras.saving.register_keras_serializable(package="tnet_keras")
+class PatchSelectionClassifier(HardAttentionModel):
+    """Scores the regions of a small view, cuts out the best few, classifies those together.
+
+    `model(images)` → float32 logits `[B, C]`; images `[B, H, W, 3]`, uint8 or float, 0–255, of the
+    selection's image size.
+
+    A view of the image is scored by a small network; the selection layer chooses K patches (in
+    training by whatever its `selector` says); one backbone turns each into a vector; they are
+    aggregated; `Dense(D) → swish → Dense(C)` classifies. The loss is the mean cross-entropy, minus
+    `entropy_weight` times the entropy of the softmax of the raw scores (soft selectors and
+    "reinforce" only), and with the selector "reinforce" the policy gradient of the hit reward with
+    a moving baseline.
+
+    Args:
+        backbone: A `Backbone`; its input size is the size of the patches.
+        selection: A `PatchSelection` with a `view_size`.
+        num_classes: Number of classes C.
+        scorer: Layer from a view `[B, h, w, 3]` to scores `[B, rows, cols]`; None for a
+            `ConvScorer`. Views are scaled as the backbone's input is.
+        aggregation: Layer from `[B, K, D]` (or, with `takes_indicators`, that and the indicators)
+            to a vector and the weights of the patches; None for `MeanAggregation`.
+        hidden_units: Width of the hidden layer of the head; None for that of the aggregated vector,
+            0 for no hidden layer.
+        entropy_weight: Weight of the entropy of the scores; positive rewards high entropy.
+        policy_weight: Weight of the policy gradient ("reinforce").
+        initial_baseline: First value of the reward baseline ("reinforce").
+        dropout: Drop probability before the last dense layer.
+        seed: Seed of noise, draws and dropout.
+        **kwargs: `l2`, `l2_scope`, `contrastive_weight`, `contrastive_margin`, see
+            `HardAttentionModel`, and what a Keras model takes.
+
+    Raises:
+        ValueError: If parts do not fit each other.
+
+    Example:
+
+    ```python
+    selection = PatchSelection(2, image_size=(96, 96), view_size=(48, 48), patch_size=(32, 32))
+    backbone = Backbone("convnet", input_shape=(32, 32, 3))
+    model = PatchSelectionClassifier(backbone, selection, num_classes=9)
+    model.attend(keras.ops.zeros((1, 96, 96, 3)))["boxes"].shape    # (1, 2, 4)
+    ```
+    """
+
+    extra_metrics = ("score_entropy", "sigma", "reward")
+
+    def __init__(
+        self,
+        backbone,
+        selection,
+        num_classes,
+        scorer=None,
+        aggregation=None,
+        hidden_units=None,
+        entropy_weight=0.01,
+        policy_weight=1.0,
+        initial_baseline=0.5,
+        dropout=0.0,
+        seed=None,
+        **kwargs,
+    ):
+        head = ClassifierHead(num_classes, dropout, "lecun_normal", seed=seed, name="classifier")
+        super().__init__(num_classes=num_classes, seed=seed, **kwargs)
+        if not isinstance(backbone, Backbone):
+            raise ValueError(
+                "`backbone` must be a tnet_keras.backbones.Backbone. "
+                f"Received: backbone={backbone!r}"
+            )
+        if not isinstance(selection, PatchSelection) or selection.view_size is None:
+            raise ValueError(
+                "`selection` must be a PatchSelection with a `view_size`. "
+                f"Received: selection={selection!r}"
+            )
+        if selection.patch_size != backbone.image_shape[:2]:
+            raise ValueError(
+                f"`backbone` must take the {selection.patch_size} patches of the selection. "
+                f"Received: backbone.image_shape={backbone.image_shape}"
+            )
+        self.backbone, self.selection, self.classifier = backbone, selection, head
+        self.scorer = ConvScorer(name="scorer") if scorer is None else scorer
+        self.aggregation = (
+            MeanAggregation(name="aggregation") if aggregation is None else aggregation
+        )
+        self.hidden_units = hidden_units
+        self.entropy_weight, self.policy_weight = float(entropy_weight), float(policy_weight)
+        self.initial_baseline = float(initial_baseline)
+        self.image_size = selection.image_size
+        self.baseline = self.add_weight(
+            shape=(),
+            initializer=keras.initializers.Constant(self.initial_baseline),
+            trainable=False,
+            dtype="float32",
+            aggregation="mean",
+            name="baseline",
+        )
+        self._build_parts()
+
+    def _build_parts(self):
+        self.backbone.build((None, *self.backbone.image_shape))
+        if not self.scorer.built:
+            self.scorer.build((None, *self.selection.view_size, self.backbone.image_shape[-1]))
+        width, k = self.backbone.feature_dim, self.selection.num_patches
+        features, indicators = (None, k, width), (None, k, self.selection.num_candidates)
+        takes = getattr(self.aggregation, "takes_indicators", False)
+        if not self.aggregation.built:
+            self.aggregation.build((features, indicators) if takes else features)
+        width = getattr(self.aggregation, "output_dim", None) or width
+        units = width if self.hidden_units is None else self.hidden_units
+        self.hidden = None
+        if units:
+            self.hidden = keras.layers.Dense(
+                units, "swish", kernel_initializer="lecun_normal", name="hidden"
+            )
+            self.hidden.build((None, width))
+            width = units
+        self.classifier.build((None, width))
+        self.built = True
+
+    def build(self, input_shape=None):
+        self.built = True
+
+    def call(self, images, training=False, locations=None):
+        """Class logits.
+
+        Args:
+            images: `[B, H, W, 3]`, uint8 or float, 0–255.
+            training: Whether patches are chosen as in training.
+            locations: `(K,)`, number of patches, or None for the model's own.
+
+        Returns:
+            float32 `[B, C]`.
+        """
+        return self._forward(images, training, self._count(locations))["logits"]
+
+    def attend(self, images, locations=None, cells=None):
+        """Classifies and says where it looked (inference: the K best candidates).
+
+        There is no context vector: entry 0 of the features has weight 0 and zero logits.
+
+        Args:
+            images: `[B, H, W, 3]`, uint8 or float, 0–255.
+            locations: `(K,)`, number of patches, or None for the model's own.
+            cells: Optional list with one int `[B, 1, K]`: candidates to take instead of the best.
+
+        Returns:
+            dict as of `TNet.attend`: `logits`, `probabilities`, `boxes`, `levels` (all 2),
+            `location_probabilities` (one `[B, 1, N]`, softmax of the scores), `selected` (one
+            `[B, 1, K]`), `box_probabilities`, `feature_logits`, `feature_weights`,
+            `attended_logits`.
+
+        Raises:
+            ValueError: If the images or locations are not usable.
+        """
+        selected = None if cells is None else tf.cast(cells[0], tf.int32)[:, 0]
+        k = self._count(locations) if selected is None else selected.shape[-1]
+        path = self._forward(images, False, k, selected)
+        probabilities = tf.nn.softmax(path["scores"])
+        chosen = path["selected"]
+        batch = tf.shape(chosen)[0]
+        width = path["features"].shape[-1]
+        alone = self._aggregate(
+            tf.reshape(path["features"], [-1, 1, width]),
+            tf.reshape(path["indicators"], [-1, 1, self.selection.num_candidates]),
+            False,
+        )[0]
+        feature_logits = tf.reshape(self._classify(alone, False), [batch, k, self.num_classes])
+        return {
+            "logits": path["logits"],
+            "probabilities": tf.nn.softmax(path["logits"]),
+            "boxes": path["boxes"],
+            "levels": tf.fill([batch, k], 2),
+            "location_probabilities": [probabilities[:, None]],
+            "selected": [chosen[:, None]],
+            "box_probabilities": tf.gather(probabilities, chosen, axis=-1, batch_dims=1),
+            "feature_logits": tf.pad(feature_logits, [[0, 0], [1, 0], [0, 0]]),
+            "feature_weights": tf.pad(path["weights"], [[0, 0], [1, 0]]),
+            "attended_logits": path["logits"],
+        }
+
+    def _count(self, locations):
+        if locations is None:
+            return self.selection.num_patches
+        counts = tuple(locations)
+        most = self.selection.num_candidates
+        if len(counts) != 1 or not 1 <= counts[0] <= most:
+            raise ValueError(
+                f"`locations` must be (K,) with K in 1..{most}: there is no context vector. "
+                f"Received: locations={locations!r}"
+            )
+        if getattr(self.aggregation, "fixed_count", False) and counts[0] != (
+            self.selection.num_patches
+        ):
+            raise ValueError(
+                "`locations` cannot be changed with this aggregation. "
+                f"Received: locations={locations!r}, built for {self.selection.num_patches}"
+            )
+        return int(counts[0])
+
+    def _forward(self, images, training, k, selected=None):
+        images = check_images(images)
+        view = resize_view(images, self.selection.view_size)
+        scores = self.scorer(self.backbone.scale_images(view))
+        scores = tf.reshape(scores, [-1, self.selection.num_candidates])
+        path = self.selection(
+            (images, scores),
+            training=training,
+            num_patches=k,
+            selected=selected,
+            seed=self.next_seed(),
+        )
+        patches = tf.reshape(path["patches"], [-1, *self.backbone.image_shape])
+        vectors = self.backbone(patches, level=1, training=training)[1]
+        features = tf.reshape(vectors, [-1, k, vectors.shape[-1]])
+        vector, weights = self._aggregate(features, path["indicators"], training)
+        return {
+            **path,
+            "scores": scores,
+            "features": features,
+            "aggregated": vector,
+            "weights": weights,
+            "logits": self._classify(vector, training),
+        }
+
+    def _aggregate(self, features, indicators, training):
+        if getattr(self.aggregation, "takes_indicators", False):
+            return self.aggregation((features, indicators), training=training)
+        return self.aggregation(features)
+
+    def _classify(self, vector, training):
+        hidden = vector if self.hidden is None else self.hidden(vector)
+        return self.classifier(hidden, training=training)
+
+    def training_terms(self, images, labels, sample_weight, training):
+        """Cross-entropy, entropy and policy terms; see `HardAttentionModel`.
+
+        Args:
+            images: `[B, H, W, 3]`.
+            labels: int `[B]`.
+            sample_weight: `[B]` or None.
+            training: As in Keras.
+
+        Returns:
+            `(terms, outputs)`, two dicts.
+        """
+        path = self._forward(images, training, self.selection.num_patches)
+        weights = 1.0 if sample_weight is None else tf.cast(sample_weight, tf.float32)
+        logits = path["logits"]
+        terms = {"cross_entropy": tf.reduce_mean(weights * cross_entropy(logits, labels))}
+        entropy = tf.reduce_mean(path["entropy"])
+        if self.entropy_weight and self.selection.selector not in ("hard", "random"):
+            terms["entropy"] = -self.entropy_weight * entropy
+        rewards = hit_reward(logits, labels)
+        if "log_probs" in path:
+            log_prob = tf.reduce_sum(path["log_probs"], axis=1)
+            losses = policy_loss(log_prob, rewards, self.baseline)
+            terms["policy"] = self.policy_weight * tf.reduce_mean(weights * losses)
+        self.add_regularizers(terms, path["aggregated"], labels)
+        outputs = {
+            "logits": logits,
+            "labels": labels,
+            "sample_weight": sample_weight,
+            "score_entropy": entropy,
+            "sigma": self.selection.current_sigma(),
+            "reward": tf.reduce_mean(rewards),
+        }
+        return terms, outputs
+
+    def after_step(self, outputs):
+        self.selection.count_step()
+        self.baseline.assign(update_baseline(self.baseline, outputs["reward"]))
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        return {
+            **super().get_config(),
+            "selection": serialize(self.selection),
+            "scorer": serialize(self.scorer),
+            "aggregation": serialize(self.aggregation),
+            "hidden_units": self.hidden_units,
+            "entropy_weight": self.entropy_weight,
+            "policy_weight": self.policy_weight,
+            "initial_baseline": self.initial_baseline,
+            "dropout": self.classifier.dropout,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        for part in ("selection", "scorer", "aggregation"):
+            if isinstance(config[part], dict):
+                config[part] = keras.saving.deserialize_keras_object(config[part])
+        return super().from_config(config)
