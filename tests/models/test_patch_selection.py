@@ -13,7 +13,7 @@ from tnet_keras.layers import (
     SumAggregation,
     TransformerAggregation,
 )
-from tnet_keras.models import PatchSelectionClassifier
+from tnet_keras.models import PatchSelectionClassifier, from_preset
 
 CLASSES = 3
 
@@ -179,3 +179,18 @@ def test_parts_that_do_not_fit_are_named(change, named):
     parts = {"backbone": model.backbone, "selection": model.selection, "num_classes": 3}
     with pytest.raises(ValueError, match=named):
         PatchSelectionClassifier(**{**parts, **change})
+
+
+@pytest.mark.parametrize(
+    ("name", "trainable"),
+    [
+        ("topk_traffic_signs_5", 67_189),
+        ("topk_billiards_mean", 11_450_106),
+        ("topk_billiards", 13_424_890),
+    ],
+)
+def test_published_systems_have_the_published_parameters(name, trainable):
+    model = from_preset(name, selection={"selector": "hard"})
+    assert sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) == trainable
+    assert model.selection.selector == "hard"
+    assert model.selection.sigma == 0.05

@@ -9,8 +9,15 @@ import inspect
 
 from tnet_keras.backbones import Backbone
 from tnet_keras.geometry import RegionGrid
+from tnet_keras.layers import (
+    MaxAggregation,
+    MeanAggregation,
+    PatchSelection,
+    TransformerAggregation,
+)
 from tnet_keras.models.full_image import FullImageClassifier
 from tnet_keras.models.hard_attention import HardAttentionModel
+from tnet_keras.models.patch_selection import PatchSelectionClassifier
 from tnet_keras.models.tnet import TNet
 
 _BACKBONE_ARGUMENTS = ("input_shape", "input_scaling", "statistics_levels", "options")
@@ -25,6 +32,8 @@ _BAGNET = {
     "builder": "bagnet77",
     "options": {"num_dropout_layers": 1, "keep_prob": 0.5},
 }
+# Patch selection as published, but for the gradient: the released one keeps its diagonal only.
+_TOP_K = {"sigma": 0.05, "num_samples": 500, "noise": "normal"}
 _BIRDS = {"cub": (200, 100.0), "nabirds": (555, 50.0)}
 
 
@@ -128,6 +137,41 @@ def _presets():
                 _efficientnet(variant, 448, 0.5, map_tap="cub"),
                 shared,
             )
+    for patches in (5, 10):
+        presets[f"topk_traffic_signs_{patches}"] = (
+            PatchSelectionClassifier,
+            {"builder": "thin_resnet", "input_shape": (100, 100, 3)},
+            {
+                "num_classes": 4,
+                "selection": {
+                    **_TOP_K,
+                    "num_patches": patches,
+                    "image_size": (960, 1280),
+                    "view_size": (320, 426),
+                    "patch_size": (100, 100),
+                },
+            },
+        )
+    for suffix, aggregation in (
+        ("", TransformerAggregation),
+        ("_max", MaxAggregation),
+        ("_mean", MeanAggregation),
+    ):
+        presets[f"topk_billiards{suffix}"] = (
+            PatchSelectionClassifier,
+            {"builder": "resnet18", "input_shape": (100, 100, 3), "input_scaling": "unit"},
+            {
+                "num_classes": 9,
+                "aggregation": aggregation,
+                "selection": {
+                    **_TOP_K,
+                    "num_patches": 10,
+                    "image_size": (1000, 1000),
+                    "view_size": (250, 250),
+                    "patch_size": (100, 100),
+                },
+            },
+        )
     # The demo: the paper's ImageNet geometry with a network that a laptop trains in minutes.
     presets["tnet_needle_digits"] = (
         TNet,
@@ -171,10 +215,12 @@ def from_preset(name, **overrides):
     Args:
         name: One of `preset_names()`.
         **overrides: Any argument of the model, and of its backbone `input_shape`, `input_scaling`,
-            `statistics_levels` and `options` (merged into the preset's).
+            `statistics_levels` and `options` (merged into the preset's). Of a
+            `PatchSelectionClassifier`, `selection` is a dict of arguments of `PatchSelection`,
+            merged into the preset's.
 
     Returns:
-        A `TNet` or `FullImageClassifier`, built.
+        A `TNet`, `PatchSelectionClassifier` or `FullImageClassifier`, built.
 
     Raises:
         ValueError: If there is no such preset, or an override is no argument of its model.
@@ -200,8 +246,15 @@ def from_preset(name, **overrides):
         if key in overrides:
             value = overrides.pop(key)
             backbone[key] = {**backbone.get("options", {}), **value} if key == "options" else value
+    if isinstance(overrides.get("selection"), dict):
+        overrides["selection"] = {**arguments.get("selection", {}), **overrides["selection"]}
     # A model for fewer or more levels than published is asked for by its locations.
     arguments.update(overrides)
+    # Layers are described here and made anew for every model.
+    if isinstance(arguments.get("selection"), dict):
+        arguments["selection"] = PatchSelection(**arguments["selection"], name="selection")
+    if inspect.isclass(arguments.get("aggregation")):
+        arguments["aggregation"] = arguments["aggregation"](name="aggregation")
     return model_class(Backbone(**backbone), **arguments)
 
 
