@@ -108,7 +108,8 @@ class RegionGrid:
                 raise ValueError(
                     f"`{name}` must be an integer of at least 1. Received: {name}={value!r}"
                 )
-        if isinstance(self.cell, str) or not 0.0 < self.cell <= 1.0:
+        number = isinstance(self.cell, (int, float, np.number))
+        if not number or not 0.0 < self.cell <= 1.0:
             raise ValueError(
                 "`cell` must be a fraction of the parent's side in (0, 1]. "
                 f"Received: cell={self.cell!r}"
@@ -277,8 +278,8 @@ def score_map_boxes(image_size, view_size, map_size, patch_size, centres="recept
     * `receptive_field`: the patch is centred on what the score saw,
       `(stride · r + field / 2) · H / h` with `stride` and `field` of the scorer (8 and 16: four
       valid 3x3 convolutions, then 8x8 pooling).
-    * `as_released`: patch start `r · step - (patch - step) // 2` with `step = H // g`. Centres lag
-      the evidence by 12 to 15 pixels in the published runs. (CVPR 2021, released code.)
+    * `as_released`: patch start `r · step - (patch - step) // 2` with `step = H // g`. Centres are
+      off the evidence by up to 15 pixels in the published runs. (CVPR 2021, released code.)
 
     Args:
         image_size: `(H, W)` of the images, pixels.

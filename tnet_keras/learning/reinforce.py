@@ -45,7 +45,7 @@ class RewardWeights:
     level_cap: int | None = None
 
     def __post_init__(self):
-        if self.lambda_f < 0:
+        if not self.lambda_f >= 0:  # NaN too
             raise ValueError(f"`lambda_f` must be at least 0. Received: lambda_f={self.lambda_f}")
         for name in ("lambda_c", "lambda_r"):
             value = getattr(self, name)

@@ -1,5 +1,7 @@
 """Cutting boxes out of large images: only the pixels of the chosen boxes are ever read."""
 
+import operator
+
 import tensorflow as tf
 
 # TNet pads with zeros after mapping pixels to [-1, 1]: mid-grey in the 0-255 range kept here.
@@ -11,9 +13,15 @@ def _check_rank(name, tensor, rank, meaning):
         raise ValueError(f"`{name}` must be {meaning}. Received: {name}.shape={tensor.shape}")
 
 
+def _check_boxes(name, boxes):
+    _check_rank(name, boxes, 3, "[B, T, 4] of (y0, x0, y1, x1)")
+    if boxes.shape[-1] != 4:
+        raise ValueError(f"`{name}` must be [B, T, 4]. Received: {name}.shape={boxes.shape}")
+
+
 def _check_size(name, value):
     try:
-        height, width = (int(v) for v in value)
+        height, width = (operator.index(v) for v in value)
     except (TypeError, ValueError):
         height = width = 0
     if height < 1 or width < 1:
@@ -44,7 +52,7 @@ def resize_view(images, size):
     size = _check_size("size", size)
     if tuple(images.shape[1:3]) == size:
         return tf.cast(images, tf.float32)
-    if images.dtype in (tf.bfloat16, tf.int8, tf.uint32):
+    if images.dtype in (tf.bfloat16, tf.int8, tf.uint32, tf.uint64):
         images = tf.cast(images, tf.float32)
     return tf.cast(tf.image.resize(images, size, method="bilinear", antialias=False), tf.float32)
 
@@ -79,15 +87,13 @@ def extract_patches(images, boxes, size, box_size=None, bounds=None, margin=0, p
         float32 `[B, T, height, width, C]`.
 
     Raises:
-        ValueError: If a rank or size is wrong, or a box with its margin is larger than the padded
-            image.
+        ValueError: If a rank or size is wrong, `margin` is not an integer of at least 0, or
+            `box_size` is larger than the image with its margin.
     """
     images = tf.convert_to_tensor(images)
-    boxes = tf.cast(boxes, tf.float32)
+    boxes = tf.stop_gradient(tf.cast(boxes, tf.float32))
     _check_rank("images", images, 4, "[B, H, W, C]")
-    _check_rank("boxes", boxes, 3, "[B, T, 4] of (y0, x0, y1, x1)")
-    if boxes.shape[-1] != 4:
-        raise ValueError(f"`boxes` must be [B, T, 4]. Received: boxes.shape={boxes.shape}")
+    _check_boxes("boxes", boxes)
     if images.shape[1] is None or images.shape[2] is None:
         raise ValueError(
             "`images` must have a static height and width. "
@@ -95,7 +101,7 @@ def extract_patches(images, boxes, size, box_size=None, bounds=None, margin=0, p
         )
     if bounds is not None:
         bounds = tf.cast(bounds, tf.float32)
-        _check_rank("bounds", bounds, 3, "[B, T, 4] of (y0, x0, y1, x1)")
+        _check_boxes("bounds", bounds)
     size = _check_size("size", size)
     if boxes.shape[1] == 0:
         return tf.zeros([tf.shape(images)[0], 0, *size, images.shape[-1]], tf.float32)
@@ -108,13 +114,18 @@ def _slice(images, boxes, size, box_size, bounds, margin, pad_value):
     """Boxes of one static size with integer corners: a slice each, then one batched resize."""
     batch, count = tf.shape(images)[0], boxes.shape[1] or tf.shape(boxes)[1]
     height, width, channels = images.shape[1:]
-    if margin < 0 or box_size[0] > height + 2 * margin or box_size[1] > width + 2 * margin:
+    if isinstance(margin, bool) or not isinstance(margin, int) or margin < 0:
+        raise ValueError(f"`margin` must be an integer of at least 0. Received: margin={margin!r}")
+    if box_size[0] > height + 2 * margin or box_size[1] > width + 2 * margin:
         raise ValueError(
             "`box_size` must fit into the image with its margin. "
             f"Received: box_size={box_size}, margin={margin}, images.shape={images.shape}"
         )
     if margin:
-        images = tf.pad(images, [[0, 0], [margin, margin], [margin, margin], [0, 0]])
+        # Any value would do, it is masked below. But a Pad of uint8 is no built-in operator of
+        # TFLite in TensorFlow 2.21; a value other than 0 gives PadV2, which is one.
+        sides = [margin, margin]
+        images = tf.pad(images, [[0, 0], sides, sides, [0, 0]], constant_values=1)
     starts = tf.cast(tf.round(boxes[..., :2]), tf.int32) + margin
     last = tf.constant([height + 2 * margin - box_size[0], width + 2 * margin - box_size[1]])
     starts = tf.reshape(tf.clip_by_value(starts, 0, last), [-1, 2])

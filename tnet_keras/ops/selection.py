@@ -8,6 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 _TINY = float(np.finfo(np.float32).tiny)
+# What infinite logits count as in log-probabilities and entropies: inf - inf would be NaN.
+_HUGE = 1e30
 
 
 def _check(scores, k, name):
@@ -22,6 +24,10 @@ def _check(scores, k, name):
             f"`k` must be an integer from 0 to the number of cells K={cells}. Received: k={k!r}"
         )
     return tf.where(tf.math.is_nan(scores), -float("inf"), scores)
+
+
+def _finite(logits):
+    return tf.clip_by_value(tf.where(tf.math.is_nan(logits), -_HUGE, logits), -_HUGE, _HUGE)
 
 
 def top_k_cells(scores, k):
@@ -75,10 +81,12 @@ def sample_without_replacement(logits, k, seed):
         ValueError: If `k` is not an integer in 0..K.
     """
     logits = _check(logits, k, "logits")
-    # One named generator: left to itself, XLA takes another one and draws other cells.
-    uniform = tf.random.stateless_uniform(
-        tf.shape(logits), seed, minval=_TINY, maxval=1.0, dtype=tf.float32, alg="philox"
+    # The bits of one named generator. Under XLA, TensorFlow 2.21 left to itself takes another one,
+    # and makes other floats of the same bits (its issue 117644): either way it draws other cells.
+    bits = tf.random.stateless_uniform(
+        tf.shape(logits), seed, minval=None, maxval=None, dtype=tf.int32, alg="philox"
     )
+    uniform = tf.maximum(tf.cast(bits & 0x7FFFFF, tf.float32) * 2.0**-23, _TINY)
     gumbel = -tf.math.log(-tf.math.log(uniform))
     return tf.math.top_k(logits + gumbel, k, sorted=True).indices
 
@@ -93,7 +101,7 @@ def location_log_probs(logits, cells, method="plackett_luce"):
       released TNet code sums.
 
     Args:
-        logits: `[..., K]`, float; NaN counts as -inf.
+        logits: `[..., K]`, float; NaN counts as -inf, ±inf as ±1e30.
         cells: int `[..., k]` cell indices in the order drawn.
         method: "plackett_luce" or "independent".
 
@@ -103,7 +111,7 @@ def location_log_probs(logits, cells, method="plackett_luce"):
     Raises:
         ValueError: If `method` is unknown.
     """
-    logits = _check(logits, 0, "logits")
+    logits = _finite(_check(logits, 0, "logits"))
     cells = tf.cast(cells, tf.int32)
     batch_dims = logits.shape.rank - 1
     if method == "independent":
@@ -124,10 +132,10 @@ def policy_entropy(logits):
     """Entropy of the location policy, `-Σ p log p`.
 
     Args:
-        logits: `[..., K]`, float.
+        logits: `[..., K]`, float; NaN counts as -inf, ±inf as ±1e30.
 
     Returns:
         float32 `[...]`, nats, from 0 to log K.
     """
-    log_probs = tf.nn.log_softmax(tf.cast(logits, tf.float32))
-    return -tf.reduce_sum(tf.math.multiply_no_nan(log_probs, tf.exp(log_probs)), axis=-1)
+    log_probs = tf.nn.log_softmax(_finite(tf.cast(logits, tf.float32)))
+    return -tf.reduce_sum(log_probs * tf.exp(log_probs), axis=-1)
