@@ -16,15 +16,14 @@ into counts, the backward pass gathers G at them.
 import numpy as np
 import tensorflow as tf
 
+from tnet_keras.ops.noise import exponential_noise, normal_noise
+
 NOISES = ("normal", "gumbel")
 MODES = ("full", "full_baseline", "diagonal")
 # Noise that is alive at one time if the caller sets no chunk: the caches like it, and so do people.
 _DEFAULT_CHUNK_BYTES = 16 * 2**20
 # A batch of unknown size is taken for this many images when chunks are laid out.
 _ASSUMED_BATCH = 32
-# Named, because XLA would choose another generator than eager TensorFlow.
-_GENERATOR = "philox"
-_TINY = float(np.finfo(np.float32).tiny)
 
 
 def normalize_scores(scores, epsilon=1e-5):
@@ -136,7 +135,7 @@ def _estimate(k, num_samples, noise, mode, chunk_size):
     chunks = -(-num_samples // chunk_size)
 
     def draw(scores, seed, chunk):
-        shape = tf.concat([tf.shape(scores)[:1], [chunk_size], tf.shape(scores)[1:]], axis=0)
+        shape = [tf.shape(scores)[0], chunk_size, scores.shape[1]]
         values = _noise(noise, shape, seed + tf.stack([chunk, 0]))
         return tuple(tf.ensure_shape(v, (scores.shape[0], chunk_size, scores.shape[1]))
                      for v in values)  # fmt: skip
@@ -238,10 +237,9 @@ def _accumulate(forward, chunks, size, mode):
 def _noise(name, shape, seed):
     """Noise Z of a shape, and the direction ν(Z) that weighs its sample in the gradient."""
     if name == "normal":
-        z = tf.random.stateless_normal(shape, seed, alg=_GENERATOR)
+        z = normal_noise(shape, seed)
         return z, z
-    uniform = tf.random.stateless_uniform(shape, seed, _TINY, 1.0, alg=_GENERATOR)
-    exponential = -tf.math.log(uniform)  # exp(-z) for Gumbel z = -log(exponential)
+    exponential = exponential_noise(shape, seed)  # exp(-z) of Gumbel noise z
     return -tf.math.log(exponential), 1.0 - exponential
 
 

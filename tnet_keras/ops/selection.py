@@ -4,10 +4,10 @@ Scores are sanitised first, so every input has a defined result: NaN counts as -
 only when nothing else is left; +inf comes first; ties go to the lowest cell index.
 """
 
-import numpy as np
 import tensorflow as tf
 
-_TINY = float(np.finfo(np.float32).tiny)
+from tnet_keras.ops.noise import exponential_noise
+
 # What infinite logits count as in log-probabilities and entropies: inf - inf would be NaN.
 _HUGE = 1e30
 
@@ -81,13 +81,7 @@ def sample_without_replacement(logits, k, seed):
         ValueError: If `k` is not an integer in 0..K.
     """
     logits = _check(logits, k, "logits")
-    # The bits of one named generator. Under XLA, TensorFlow 2.21 left to itself takes another one,
-    # and makes other floats of the same bits (its issue 117644): either way it draws other cells.
-    bits = tf.random.stateless_uniform(
-        tf.shape(logits), seed, minval=None, maxval=None, dtype=tf.int32, alg="philox"
-    )
-    uniform = tf.maximum(tf.cast(bits & 0x7FFFFF, tf.float32) * 2.0**-23, _TINY)
-    gumbel = -tf.math.log(-tf.math.log(uniform))
+    gumbel = -tf.math.log(exponential_noise(tf.shape(logits), seed))
     return tf.math.top_k(logits + gumbel, k, sorted=True).indices
 
 
