@@ -284,11 +284,14 @@ def expected_reward(logits, table):
     return total
 
 
+@pytest.mark.parametrize("ordered", [True, False])
 @pytest.mark.parametrize(("seed", "baseline"), [(0, 0.0), (0, "mean"), (1, 0.5)])
-def test_reinforce_estimates_the_exact_gradient_of_the_expected_reward(seed, baseline):
+def test_reinforce_estimates_the_exact_gradient_of_the_expected_reward(seed, baseline, ordered):
     generator = np.random.default_rng(seed)
     logits = generator.normal(size=9).astype(np.float32)
     table = generator.uniform(size=(9, 9)).astype(np.float32)
+    if not ordered:  # the reward of a pair of patches, whichever was drawn first
+        table = np.maximum(table, table.T)
     steps = 1e-5 * np.eye(9)
     exact = np.array(
         [expected_reward(logits + s, table) - expected_reward(logits - s, table) for s in steps]

@@ -1,5 +1,7 @@
 """Blended windows against an einsum over all windows, which are slices of padded NumPy images."""
 
+import gc
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -130,7 +132,10 @@ def test_windows_may_be_larger_than_the_image():
 
 @pytest.mark.parametrize("chunk_size", [2, 4])
 def test_untouched_candidates_get_no_gradient(chunk_size):
-    _, gradient = value_and_gradient(IMAGES, tf.constant(INDICATORS), chunk_size=chunk_size)
+    # The last candidate, wholly outside, is touched as well: grey, so that it has a gradient.
+    _, gradient = value_and_gradient(
+        IMAGES, tf.constant(INDICATORS), chunk_size=chunk_size, pad_value=127.5
+    )
     touched = INDICATORS.any(axis=1)
     assert (np.abs(gradient).max(axis=1)[touched] > 1.0).all()
     assert (gradient.numpy().transpose(0, 2, 1)[~touched] == 0.0).all()
@@ -164,12 +169,24 @@ def test_gradient_is_a_central_difference():
     assert np.sum(gradient * step, dtype=np.float64) == pytest.approx(slope, rel=1e-3)
 
 
-def test_no_gradient_flows_to_the_images():
-    images = tf.constant(IMAGES, tf.float32)
+@pytest.mark.parametrize("watched", [False, True])
+def test_no_gradient_flows_to_the_images(watched):
+    images, indicators = tf.constant(IMAGES, tf.float32), tf.constant(INDICATORS)
     with tf.GradientTape() as tape:
-        tape.watch(images)
-        loss = tf.reduce_sum(blend_windows(images, BOXES, INDICATORS))
+        tape.watch([images, indicators] if watched else [images])
+        loss = tf.reduce_sum(blend_windows(images, BOXES, indicators))
     assert tape.gradient(loss, images) is None
+
+
+def test_windows_are_not_kept_for_the_backward_pass():
+    indicators, chunk_shape = tf.constant(INDICATORS), (2, 4, np.prod(SIZE) * 3)
+    with tf.GradientTape() as tape:
+        tape.watch(indicators)
+        patches = blend_windows(IMAGES, BOXES, indicators, chunk_size=4)
+        gc.collect()
+        alive = [thing for thing in gc.get_objects() if isinstance(thing, tf.Tensor)]
+    assert any(thing is patches for thing in alive)
+    assert not [thing for thing in alive if thing.shape == chunk_shape]
 
 
 def test_only_touched_windows_are_read():

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from tnet_keras.layers.initializers import dense_initializer
+from tnet_keras.ops.checks import check_count
 
 
 @keras.saving.register_keras_serializable(package="tnet_keras")
@@ -36,7 +37,10 @@ class FeatureWeighting(keras.layers.Layer):
     weights carry no gradient.
 
     Args:
-        reduction: D divided by this is the width of the bottleneck.
+        reduction: D divided by this is the width of the bottleneck, at least 1.
+
+    Raises:
+        ValueError: If `reduction` is less than 1.
 
     Example:
 
@@ -47,6 +51,7 @@ class FeatureWeighting(keras.layers.Layer):
 
     def __init__(self, reduction=4, **kwargs):
         super().__init__(**kwargs)
+        check_count("reduction", reduction, 1)
         self.reduction = reduction
 
     def build(self, input_shape):
@@ -183,7 +188,7 @@ class ClassifierHead(keras.layers.Layer):
         seed: Seed of the dropout.
 
     Raises:
-        ValueError: If `num_classes` is less than 1.
+        ValueError: If `num_classes` is less than 1 or `dropout` outside [0, 1).
 
     Example:
 
@@ -199,6 +204,8 @@ class ClassifierHead(keras.layers.Layer):
                 "`num_classes` must be an integer of at least 1. "
                 f"Received: num_classes={num_classes!r}"
             )
+        if not 0 <= dropout < 1:
+            raise ValueError(f"`dropout` must be in [0, 1). Received: dropout={dropout}")
         self.num_classes = num_classes
         self.dropout = dropout
         self.kernel_initializer = kernel_initializer

@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from tnet_keras.layers.initializers import conv_initializer
+from tnet_keras.ops.checks import check_count
 
 
 def unit_norm_logits(logits):
@@ -90,9 +91,12 @@ class ContextLocationModule(_LocationModule):
     (→ unit norm). Output: float32 logits `[B, rows · cols]`, row-major.
 
     Args:
-        hidden: Width of the hidden layer; None for the width of the vector.
+        hidden: Width of the hidden layer, at least 1; None for the width of the vector.
         unit_norm: Whether logits are scaled to Euclidean norm 1 (as published).
         leaky_slope: Negative slope of the activation.
+
+    Raises:
+        ValueError: If `hidden` is less than 1.
 
     Example:
 
@@ -104,6 +108,8 @@ class ContextLocationModule(_LocationModule):
 
     def __init__(self, hidden=None, unit_norm=True, leaky_slope=0.2, **kwargs):
         super().__init__(unit_norm=unit_norm, **kwargs)
+        if hidden is not None:
+            check_count("hidden", hidden, 1)
         self.hidden = hidden
         self.leaky_slope = leaky_slope
 
@@ -161,8 +167,9 @@ class SqueezeExciteLocationModule(_LocationModule):
             return layer
 
         self.first_conv = conv(channels, "first", channels, "swish")
-        self.squeeze = conv(channels // 2, "squeeze", channels, "swish")
-        self.excite = conv(channels, "excite", channels // 2, "sigmoid")
+        narrow = max(1, channels // 2)
+        self.squeeze = conv(narrow, "squeeze", channels, "swish")
+        self.excite = conv(channels, "excite", narrow, "sigmoid")
         self.final_conv = conv(channels, "final", channels + 2, "swish")
         self.output_conv = conv(1, "output", channels)
 

@@ -16,6 +16,7 @@ from tnet_keras.ops import (
     sinkhorn_top_k,
     top_k_cells,
 )
+from tnet_keras.ops.checks import check_one_of
 
 SELECTORS = ("perturbed", "sinkhorn", "hard", "random", "reinforce")
 SOFT_SELECTORS = ("perturbed", "sinkhorn")
@@ -87,11 +88,7 @@ class PatchSelection(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
-        if selector not in SELECTORS:
-            raise ValueError(
-                f"`selector` must be one of {', '.join(map(repr, SELECTORS))}. "
-                f"Received: selector={selector!r}"
-            )
+        check_one_of("selector", selector, SELECTORS)
         if not sigma >= 0:
             raise ValueError(f"`sigma` must be at least 0. Received: sigma={sigma}")
         if decay_steps is not None and decay_steps < 1:

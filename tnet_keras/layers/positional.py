@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from tnet_keras.layers.initializers import dense_initializer
+from tnet_keras.ops.checks import check_count
 
 MAX_INVERSE_FREQUENCY = 100.0
 
@@ -52,10 +53,10 @@ class PositionalEncoding(keras.layers.Layer):
     Args:
         form: "concat": Dense(concat(V, code)), no activation (TNet on ImageNet); or "add":
             swish(V + Dense(code)) (TNet's EfficientNet models).
-        code_dim: Length P of the code; None for D with "concat" and D // 4 with "add".
+        code_dim: Length P of the code, at least 6; None for D with "concat" and D // 4 with "add".
 
     Raises:
-        ValueError: If `form` is unknown.
+        ValueError: If `form` is unknown or `code_dim` less than 6.
 
     Example:
 
@@ -69,6 +70,8 @@ class PositionalEncoding(keras.layers.Layer):
         super().__init__(**kwargs)
         if form not in ("concat", "add"):
             raise ValueError(f"`form` must be 'concat' or 'add'. Received: form={form!r}")
+        if code_dim is not None:
+            check_count("code_dim", code_dim, 6)
         self.form = form
         self.code_dim = code_dim
 

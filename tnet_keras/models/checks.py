@@ -92,27 +92,6 @@ def check_targets(labels, sample_weight, num_classes, batch=None):
     return tf.cast(labels, tf.int32), sample_weight
 
 
-def one_of(name, value, allowed):
-    """Checks an argument that takes one of a few values.
-
-    Args:
-        name: The argument's name.
-        value: What was received.
-        allowed: The values it may take.
-
-    Returns:
-        The value.
-
-    Raises:
-        ValueError: If it is none of them.
-    """
-    if value not in allowed:
-        raise ValueError(
-            f"`{name}` must be one of {', '.join(map(repr, allowed))}. Received: {name}={value!r}"
-        )
-    return value
-
-
 def check_locations(locations, levels, grid):
     """Checks the number of cells per level.
 

@@ -5,7 +5,8 @@ import tensorflow as tf
 
 from tnet_keras.backbones import LevelBatchNormalization
 from tnet_keras.learning import contrastive_loss, l2_penalty
-from tnet_keras.models.checks import check_targets, one_of
+from tnet_keras.models.checks import check_targets
+from tnet_keras.ops.checks import check_one_of
 
 # Folded into seeds so that replicas draw different noise: Keras gives all replicas one seed.
 _REPLICA_STRIDE = 7919
@@ -46,7 +47,7 @@ class HardAttentionModel(keras.Model):
         super().__init__(autocast=False, **kwargs)
         self.num_classes = num_classes
         self.l2 = float(l2)
-        self.l2_scope = one_of("l2_scope", l2_scope, ("all", "new_modules"))
+        self.l2_scope = check_one_of("l2_scope", l2_scope, ("all", "new_modules"))
         self.contrastive_weight = float(contrastive_weight)
         self.contrastive_margin = float(contrastive_margin)
         self.seed = seed

@@ -30,10 +30,10 @@ from tnet_keras.models.checks import (
     check_locations,
     check_map_indices,
     check_targets,
-    one_of,
 )
 from tnet_keras.models.hard_attention import HardAttentionModel
 from tnet_keras.models.traversal import traverse
+from tnet_keras.ops.checks import check_one_of
 
 _LOCATION_MODULES = {
     "context": ContextLocationModule,
@@ -153,19 +153,19 @@ class TNet(HardAttentionModel):
         self.locations = check_locations(locations, self.levels, grid)
         grid.level_sizes(*self.image_size, self.levels)  # raises where the image is too small
         self.unit_norm, self.position_dim = unit_norm, position_dim
-        self.positional_form = one_of("positional", positional, ("concat", "add"))
-        self.aggregation_form = one_of("aggregation", aggregation, ("mean", "weighted"))
-        self.selection = one_of("selection", selection, ("sample", "top_k"))
+        self.positional_form = check_one_of("positional", positional, ("concat", "add"))
+        self.aggregation_form = check_one_of("aggregation", aggregation, ("mean", "weighted"))
+        self.selection = check_one_of("selection", selection, ("sample", "top_k"))
         self.rule = check_rule(rule)
-        default = "plackett_luce" if rule == "paper" else "independent"
-        self.log_prob = one_of("log_prob", log_prob or default, ("plackett_luce", "independent"))
+        log_prob = log_prob or ("plackett_luce" if rule == "paper" else "independent")
+        self.log_prob = check_one_of("log_prob", log_prob, ("plackett_luce", "independent"))
         self.reward_weights = RewardWeights(lambda_f, lambda_c, lambda_r, level_cap)
         self.num_samples = num_samples
         self.initial_baseline = float(initial_baseline)
         self.map_indices = check_map_indices(map_indices, grid, backbone.map_shape)
         self.backbone = backbone
         if isinstance(location_module, str):
-            one_of("location_module", location_module, tuple(_LOCATION_MODULES))
+            check_one_of("location_module", location_module, tuple(_LOCATION_MODULES))
             module = _LOCATION_MODULES[location_module]
             self.location_module = module(unit_norm=unit_norm, name="location_module")
         elif isinstance(location_module, keras.Layer):

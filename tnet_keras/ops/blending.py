@@ -23,16 +23,18 @@ def blend_windows(images, boxes, indicators, pad_value=0.0, chunk_size=8):
             size, the same for every image; what lies outside the image reads as `pad_value`.
         indicators: `[B, K, N]`, float, at least 0.
         pad_value: What is read outside, in the images' range.
-        chunk_size: Windows cut out of each image at one time.
+        chunk_size: Windows cut out of each image at one time, an integer of at least 1.
 
     Returns:
         float32 `[B, K, h, w, C]`. The gradient to `indicators` is that of the touched candidates,
         0 for all others.
 
     Raises:
-        ValueError: If the boxes have no common size, or shapes do not fit.
+        ValueError: If the boxes have no common size, shapes do not fit, or `chunk_size` is not an
+            integer of at least 1.
     """
-    images, indicators = tf.convert_to_tensor(images), tf.cast(indicators, tf.float32)
+    images = tf.stop_gradient(tf.convert_to_tensor(images))
+    indicators = tf.cast(indicators, tf.float32)
     boxes, size = _check_boxes(boxes)
     if images.shape.rank != 4 or None in images.shape[1:]:
         raise ValueError(
@@ -43,6 +45,10 @@ def blend_windows(images, boxes, indicators, pad_value=0.0, chunk_size=8):
         raise ValueError(
             f"`indicators` must be [B, K, N] with N={len(boxes)} boxes. "
             f"Received: indicators.shape={indicators.shape}"
+        )
+    if isinstance(chunk_size, bool) or not isinstance(chunk_size, int) or chunk_size < 1:
+        raise ValueError(
+            f"`chunk_size` must be an integer of at least 1. Received: chunk_size={chunk_size!r}"
         )
     height, width, channels = images.shape[1:]
     slots, count = indicators.shape[1], len(boxes)
@@ -76,6 +82,8 @@ def blend_windows(images, boxes, indicators, pad_value=0.0, chunk_size=8):
 
     @tf.custom_gradient
     def op(indicators):
+        # An eager tape records what happens in here too, and would keep every window for it.
+        indicators = tf.stop_gradient(indicators)
         order, chunks = touched_first(indicators)
 
         def forward(chunk, total):

@@ -16,6 +16,7 @@ into counts, the backward pass gathers G at them.
 import numpy as np
 import tensorflow as tf
 
+from tnet_keras.ops.checks import check_count, check_one_of, check_scores
 from tnet_keras.ops.noise import exponential_noise, normal_noise
 
 NOISES = ("normal", "gumbel")
@@ -115,8 +116,8 @@ def perturbed_top_k(
     """
     scores = check_scores(scores, k)
     sigma = _check_sigma(sigma)
-    _check_name("noise", noise, NOISES)
-    _check_name("mode", mode, MODES)
+    check_one_of("noise", noise, NOISES)
+    check_one_of("mode", mode, MODES)
     least = 2 if mode == "full_baseline" else 1
     check_count("num_samples", num_samples, least)
     if chunk_size is None:
@@ -267,67 +268,6 @@ def _as_seed(seed):
         return tf.random.uniform([2], maxval=np.iinfo(np.int32).max, dtype=tf.int32)
     seed = tf.cast(tf.convert_to_tensor(seed), tf.int32)
     return tf.stack([0, seed]) if seed.shape.rank == 0 else seed
-
-
-def _check_name(name, value, allowed):
-    if value not in allowed:
-        raise ValueError(
-            f"`{name}` must be one of {', '.join(map(repr, allowed))}. Received: {name}={value!r}"
-        )
-
-
-def check_count(name, value, least):
-    """Checks an argument that counts something.
-
-    Args:
-        name: The argument's name.
-        value: What was received.
-        least: The least it may be.
-
-    Raises:
-        ValueError: If it is no integer of at least that.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(
-            f"`{name}` must be an integer of at least {least}. Received: {name}={value!r}"
-        )
-
-
-def check_scores(scores, k):
-    """Checks scores of candidates, and how many of them are to be chosen.
-
-    Args:
-        scores: `[B, N]`, float, with a static N of at least 1.
-        k: How many, 1 ≤ k ≤ N.
-
-    Returns:
-        float32 `[B, N]`.
-
-    Raises:
-        ValueError: If one is not so, or the scores are eager and not finite.
-        tf.errors.InvalidArgumentError: When a graph runs on scores that are not finite.
-    """
-    scores = tf.cast(tf.convert_to_tensor(scores), tf.float32)
-    if scores.shape.rank != 2 or scores.shape[-1] is None:
-        raise ValueError(
-            f"`scores` must be [B, N] with a static N. Received: scores.shape={scores.shape}"
-        )
-    size = scores.shape[-1]
-    if size == 0:
-        raise ValueError("`scores` must hold at least one candidate. Received: N=0")
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= size:
-        raise ValueError(
-            f"`k` must be an integer from 1 to the number of candidates N={size}. Received: k={k!r}"
-        )
-    message = "`scores` must be finite. Received: NaN or infinite scores"
-    if tf.executing_eagerly():
-        if not bool(tf.reduce_all(tf.math.is_finite(scores))):
-            raise ValueError(message)
-        return scores
-    with tf.control_dependencies(
-        [tf.debugging.Assert(tf.reduce_all(tf.math.is_finite(scores)), [message])]
-    ):
-        return tf.identity(scores)
 
 
 def _check_sigma(sigma):

@@ -13,7 +13,7 @@ import warnings
 
 import tensorflow as tf
 
-from tnet_keras.ops.perturbed_topk import check_count, check_scores
+from tnet_keras.ops.checks import check_count, check_scores
 
 
 def sinkhorn_top_k(scores, k, epsilon=1e-2, num_iterations=500, tolerance=1e-2):

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from tnet_keras.ops.perturbed_topk import check_count, check_scores
+from tnet_keras.ops.checks import check_count, check_scores
 
 
 def greedy_suppression(boxes, scores, count, iou_threshold):
