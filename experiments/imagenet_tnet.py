@@ -24,6 +24,7 @@ import tnet_keras
 from tnet_keras import datasets, training
 from tnet_keras.evaluation import evaluate_policy, profile, report
 from tnet_keras.export import export_saved_model
+from tnet_keras.models.checks import check_locations
 from tnet_keras.training import command, loop
 from tnet_keras.visualization import draw_attention
 
@@ -84,6 +85,8 @@ flags.DEFINE_bool("export", True, "Write a SavedModel.")
 
 # Where a run goes, and whether over another, is no part of what repeats it.
 NOT_RECORDED = ("workdir", "overwrite", "resume", "dry_run", "traceback")
+# What may be different when a run is resumed, because it begins after the training.
+MAY_CHANGE = ("eval_locations", "eval_batch_size", "pictures", "export", "num_test_examples")
 
 
 def integers(name, texts):
@@ -118,10 +121,22 @@ def build_model(num_classes=None):
         overrides["locations"] = integers("locations", FLAGS.locations)
     if FLAGS.batch_norm_statistics == "shared":
         overrides["statistics_levels"] = 1
-    elif FLAGS.batch_norm_statistics == "per_level":
-        levels = len(overrides.get("locations", (1,))) + 1
-        overrides["statistics_levels"] = max(levels, overrides.get("levels", 1))
-    return tnet_keras.from_preset(FLAGS.preset, **{"seed": FLAGS.seed, **overrides})
+    overrides = {"seed": FLAGS.seed, **overrides}
+    try:
+        model = tnet_keras.from_preset(FLAGS.preset, **overrides)
+        if FLAGS.batch_norm_statistics == "per_level":
+            levels = getattr(model, "levels", 1)
+            if model.backbone.statistics_levels != levels:
+                model = tnet_keras.from_preset(
+                    FLAGS.preset, **overrides, statistics_levels=levels
+                )
+        return model
+    except TypeError as error:
+        # A value of the wrong JSON type; flags of their own have been checked by then.
+        raise ValueError(
+            f"`model_options` must hold values of the right types ({error}). "
+            f"Received: model_options={FLAGS.model_options}"
+        ) from error
 
 
 def build_baseline(model):
@@ -138,7 +153,9 @@ def build_baseline(model):
 
 def locations_to_evaluate(model):
     """Reads --eval_locations; by default up to five locations, one more at each deeper level."""
-    if not hasattr(model, "attend"):
+    if isinstance(model, tnet_keras.models.PatchSelectionClassifier):
+        return [(model.selection.num_patches,)]
+    if not isinstance(model, tnet_keras.TNet):
         return [()]
     if FLAGS.eval_locations is not None:
         texts = FLAGS.eval_locations
@@ -149,9 +166,12 @@ def locations_to_evaluate(model):
         counts = (1, 2, 3, 5) if model.levels == 2 else (1, 2, 3)
         deeper = (1,) * (model.levels - 2)
         chosen = {(), *((count, *deeper) for count in counts if count <= model.grid.num_cells)}
-    chosen = {() if item == (0,) else item for item in chosen}
-    if model.locations not in chosen:
-        chosen.add(model.locations)
+    chosen = {check_locations(item, model.levels, model.grid) for item in chosen}
+    if FLAGS.eval_locations is None:
+        # Where a default looks at as many regions as the model's own, the model's own counts.
+        own = profile.total_locations(model.locations)
+        chosen = {item for item in chosen if profile.total_locations(item) != own}
+    chosen.add(model.locations)
     return list(profile.keyed_locations(chosen).values())
 
 
@@ -180,11 +200,28 @@ def without_boxes(images, labels, *_):
     return images, labels
 
 
-def prepare(model, epochs, steps, batch_size, learning_rate):
+def check_batches(strategy, examples):
+    """Refuses batches that some replica would get no image of: Keras 3.15 fails on those."""
+    replicas = strategy.num_replicas_in_sync
+    for name in ("batch_size", "eval_batch_size", "baseline_batch_size"):
+        value = FLAGS[name].value
+        if value is not None and value % replicas:
+            raise ValueError(
+                f"`{name}` must be a multiple of the {replicas} replicas. Received: {name}={value}"
+            )
+    last = (examples or 0) % FLAGS.eval_batch_size
+    if replicas > 1 and 0 < last < replicas:
+        raise ValueError(
+            f"`eval_batch_size` must leave no last batch of fewer images than the {replicas} "
+            f"replicas. Received: eval_batch_size={FLAGS.eval_batch_size} for {examples} images"
+        )
+
+
+def prepare(model, epochs, steps, batch_size, learning_rate, flag="steps_per_epoch"):
     """Opens the training data of a model and compiles it; returns the stream and the steps."""
     data = load("train", model, batch_size)
     if steps is None and data.num_examples is None:
-        raise ValueError("`steps_per_epoch` must be given for endless data. Received: None")
+        raise ValueError(f"`{flag}` must be given for endless data. Received: {flag}=None")
     steps = steps or max(1, data.num_examples // batch_size)
     optimizer = training.make_optimizer(
         FLAGS.optimizer, learning_rate, epochs * steps, FLAGS.warmup_steps, FLAGS.weight_decay,
@@ -216,17 +253,23 @@ def main():
         return
     workdir = pathlib.Path(FLAGS.workdir or os.path.join("runs", FLAGS.name))
     command.check_workdir(workdir, FLAGS.overwrite, FLAGS.resume)
+    own_flags = command.serialize_flags(FLAGS.find_module_defining_flag("preset"), NOT_RECORDED)
+    if FLAGS.resume:
+        command.check_same_run(workdir, own_flags, MAY_CHANGE)
     strategy = training.make_strategy(FLAGS.strategy)
     with strategy.scope():
         model = build_model()
-        if not hasattr(model, "attend"):
+        if not isinstance(model, tnet_keras.TNet):
             raise ValueError(f"`preset` must be a TNet. Received: preset={FLAGS.preset!r}")
         data = load("test", model, FLAGS.eval_batch_size)
         if len(data.class_names) != model.num_classes:
             model = build_model(len(data.class_names))
         chosen = locations_to_evaluate(model)
         print(f"[1/5] Opening {FLAGS.dataset}", flush=True)
-        validation = load("validation", model, FLAGS.eval_batch_size).dataset
+        validation = load("validation", model, FLAGS.eval_batch_size)
+        for split in (validation, data):
+            check_batches(strategy, split.num_examples)
+        validation = validation.dataset
         stream, steps = prepare(
             model, FLAGS.epochs, FLAGS.steps_per_epoch, FLAGS.batch_size, FLAGS.learning_rate
         )
@@ -236,13 +279,13 @@ def main():
             baseline_stream, baseline_steps = prepare(
                 baseline, FLAGS.baseline_epochs, FLAGS.baseline_steps_per_epoch,
                 baseline_batch_size, FLAGS.baseline_learning_rate or FLAGS.learning_rate,
+                flag="baseline_steps_per_epoch",
             )  # fmt: skip
 
         # Every mistake that can be found without training has been found by now.
         command.make_workdir(workdir, FLAGS.overwrite)
-        own_flags = FLAGS.find_module_defining_flag("preset")
         with report.atomic_path(workdir / "flags.txt") as path:
-            path.write_text(command.serialize_flags(own_flags, NOT_RECORDED), encoding="utf-8")
+            path.write_text(own_flags, encoding="utf-8")
         print(f"[2/5] Training {FLAGS.preset}; everything goes to {workdir}", flush=True)
         result = train(model, stream, steps, validation, workdir, FLAGS.epochs, FLAGS.batch_size)
         gpus = len(tf.config.list_physical_devices("GPU"))
@@ -289,7 +332,7 @@ def main():
             true_boxes=boxes[0] if boxes else None, base_resolution=model.base_resolution,
             grid=model.grid,
         )  # fmt: skip
-    if FLAGS.export:
+    if FLAGS.export and not (workdir / "saved_model" / "1").exists():
         export_saved_model(model, workdir / "saved_model" / "1")
     report.write_report(measured, workdir)
     print(f"\n{report.markdown(measured)}\nWritten to {workdir}", flush=True)

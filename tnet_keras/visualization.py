@@ -194,4 +194,5 @@ def _draw_title(axes, probabilities, label, class_names):
         fontweight="bold",
         loc="left",
         pad=4,
+        parse_math=False,  # class names may hold dollar signs
     )

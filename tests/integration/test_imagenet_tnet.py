@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -112,6 +113,33 @@ def test_finished_run_is_not_overwritten(finished, capsys):
     assert (finished / "report.json").read_bytes() == before
 
 
+def test_unfinished_run_is_resumed_with_its_own_flags_only(finished, tmp_path, capsys):
+    workdir = tmp_path / "unfinished"
+    shutil.copytree(finished, workdir)
+    (workdir / "report.json").unlink()
+    flagfile = f"--flagfile={workdir / 'flags.txt'}"
+    with pytest.raises(SystemExit) as raised:
+        run_here(flagfile, "--resume", "--seed=4", "--lambda_f=0.5", f"--workdir={workdir}")
+    assert raised.value.code == 2
+    assert "lambda_f, seed" in one_line(capsys)
+    # All epochs are done and the SavedModel is written: what is left is measured and reported.
+    run_here(flagfile, "--resume", f"--workdir={workdir}")
+    first, again = (
+        json.loads((folder / "report.json").read_text()) for folder in (finished, workdir)
+    )
+    assert again["accuracy"] == first["accuracy"]
+    assert again["train_examples"] == first["train_examples"]
+
+
+def test_statistics_per_level_means_every_level(capsys):
+    run_here(
+        "--preset=tnet_efficientnet_b0_fmow_896", "--batch_norm_statistics=per_level", "--dry_run"
+    )
+    printed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    # Two more pairs of moving averages than the published 42,016 numbers.
+    assert printed["parameters"] - 4_559_592 == 2 * 42_016
+
+
 def test_folder_of_class_folders_is_trained_on(tmp_path):
     folder = write_images(tmp_path / "images")
     options = {"input_shape": [16, 16, 3], "options": {"filters": [4, 6], "strides": [2, 2]}}
@@ -157,6 +185,11 @@ def test_flagfile_parses_and_builds(path, capsys, monkeypatch, repository):
         (["--locations=2,2", '--model_options={"levels": 2}'], "locations=(2, 2)"),
         (["--locations=26"], "26"),
         (["--eval_locations=0,many"], "many"),
+        (["--eval_locations=0,30"], "30"),
+        (["--eval_locations=1x1"], "(1, 1)"),
+        (['--model_options={"l2": null}'], "model_options"),
+        (["--preset=topk_traffic_signs_5"], "topk_traffic_signs_5"),
+        (["--overwrite", "--resume"], "resume"),
         (["--image_size=2,2"], "2"),
         (["--model_options=[1"], "model_options"),
         (["--preset=convnet_needle_digits"], "convnet_needle_digits"),

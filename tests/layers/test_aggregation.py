@@ -1,5 +1,6 @@
 """Aggregations of feature vectors, and the classifier on top."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -210,7 +211,8 @@ def test_head_draws_follow_the_seed():
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_head_logits_are_float32_under_mixed_precision(policy):
-    head = ClassifierHead(num_classes=5, dropout=0.5, dtype=policy)
+    keras.config.set_dtype_policy(policy)  # inner layers without a dtype of their own follow it
+    head = ClassifierHead(num_classes=5, dropout=0.5)
     x = tf.cast(vectors(), head.compute_dtype)
     logits = head(x)
     kernel, bias = head.get_weights()

@@ -89,7 +89,7 @@ def test_unit_norm_bounds_the_policy(cells, highest):
     assert ratios.max() <= np.exp(np.sqrt(2)) * 1.001
 
 
-@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize("scale", [1e-9, 1e-6, 1.0, 1e6])
 def test_unit_norm_is_one_at_any_scale(scale):
     logits = scale * np.random.default_rng(0).normal(size=(4, 2, 9)).astype("float32")
     norms = np.linalg.norm(unit_norm_logits(logits), axis=-1)

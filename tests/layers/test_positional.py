@@ -34,6 +34,15 @@ def test_check_value_of_four_frequencies():
     np.testing.assert_array_equal(code[16:], code[:8])
 
 
+@pytest.mark.parametrize("count", [2, 4, 53])
+def test_far_positions_keep_their_phase(count):
+    """The closed form in float64, at places of a fourth level on a grid of 5x5."""
+    frequencies = 100.0 ** (-np.arange(count) / (count - 1))
+    expected = [wave(p * frequencies) for p in (124.0, 77.0, 3.0) for wave in (np.sin, np.cos)]
+    code = sinusoidal_code([[124, 77, 3]], 6 * count)
+    np.testing.assert_allclose(code, [np.concatenate(expected)], rtol=0, atol=2e-5)
+
+
 def test_codes_of_the_original(golden):
     records = json.loads((golden / "geometry.json").read_text())["position_codes"]
     assert {record["P"] for record in records} == {15, 24, 320, 512}

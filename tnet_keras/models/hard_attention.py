@@ -191,11 +191,13 @@ class HardAttentionModel(keras.Model):
 
     def _update_metrics(self, terms, outputs):
         labels, logits = outputs["labels"], outputs["logits"]
-        self.loss_metric.update_state(terms["total"])
+        # Means over images, not over batches: the last batch may be smaller.
+        images = tf.shape(logits)[0]
+        self.loss_metric.update_state(terms["total"], sample_weight=images)
         self.accuracy_metric.update_state(labels, logits)
         self.top_5_metric.update_state(labels, logits)
         for name, metric in self.scalar_metrics.items():
-            metric.update_state(outputs[name])
+            metric.update_state(outputs[name], sample_weight=images)
         return self.compute_metrics(None, labels, logits, outputs.get("sample_weight"))
 
     def after_step(self, outputs):

@@ -147,6 +147,8 @@ def _estimate(k, num_samples, noise, mode, chunk_size):
 
     @tf.custom_gradient
     def op(scores, sigma, seed):
+        # An eager tape records what happens in here too, and would keep all of it.
+        scores, sigma = tf.stop_gradient(scores), tf.stop_gradient(sigma)
         batch, size = tf.shape(scores)[0], scores.shape[1]
 
         def forward(chunk):
@@ -164,7 +166,9 @@ def _estimate(k, num_samples, noise, mode, chunk_size):
             kept = kept[None]
         else:
             totals, indices, kept = _accumulate(forward, chunks, batch * k * size, mode)
-        indicators = tf.reshape(totals, [batch, k, size]) / float(num_samples)
+        # Graph compilers divide by multiplying with 1/N: N times that can fall short of 1.
+        shares = tf.where(totals < float(num_samples), totals / float(num_samples), 1.0)
+        indicators = tf.reshape(shares, [batch, k, size])
         indicators.set_shape((scores.shape[0], k, size))
 
         def gradient(upstream):

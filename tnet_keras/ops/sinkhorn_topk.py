@@ -78,6 +78,8 @@ def _transport(k, epsilon, num_iterations):
 
     @tf.custom_gradient
     def op(scores):
+        # An eager tape records what happens in here too, and would keep every iteration.
+        scores = tf.stop_gradient(scores)
         count = float(scores.shape[-1])
         anchors = tf.range(k + 1, dtype=tf.float32)
         cost = tf.square(scores[..., None] - anchors)

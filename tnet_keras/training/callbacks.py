@@ -65,7 +65,8 @@ class Checkpoints(keras.callbacks.Callback):
         self.folder = pathlib.Path(folder)
         self.monitor = monitor
         self.progress = dict(progress or {"epochs": 0, "train_seconds": 0.0, "best": None})
-        self.progress.pop("random_states", None)
+        for name in ("random_states", "iterations"):
+            self.progress.pop(name, None)
         self.clock = None
 
     def on_train_begin(self, logs=None):
@@ -74,41 +75,57 @@ class Checkpoints(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         value = (logs or {}).get(self.monitor)
         best = self.progress["best"]
-        self._save(_LAST)
         if value is not None and (best is None or value > best):
             self.progress["best"] = float(value)
-            self._save(_BEST)
+            self.model.save(self.folder / f".{_BEST}")
+            os.replace(self.folder / f".{_BEST}", self.folder / _BEST)
+        # A training that is killed while it saves must leave the previous state alone. The progress
+        # that belongs to the new state lies ready before the state itself takes its place.
+        self.model.save(self.folder / f".{_LAST}")
         now = time.perf_counter()
         self.progress["epochs"] = epoch + 1
         self.progress["train_seconds"] += now - self.clock
         self.clock = now
-        temporary = self.folder / f".{_PROGRESS}"
         states = [variable.numpy().tolist() for variable in random_states(self.model)]
-        text = json.dumps(self.progress | {"random_states": states})
-        temporary.write_text(text + "\n", encoding="utf-8")
-        os.replace(temporary, self.folder / _PROGRESS)
-
-    def _save(self, name):
-        # A training that is killed while it saves must leave the previous file alone.
-        temporary = self.folder / f".{name}"
-        self.model.save(temporary)
-        os.replace(temporary, self.folder / name)
+        text = json.dumps(
+            self.progress
+            | {"random_states": states, "iterations": int(self.model.optimizer.iterations.numpy())}
+        )
+        (self.folder / f".{_PROGRESS}").write_text(text + "\n", encoding="utf-8")
+        os.replace(self.folder / f".{_LAST}", self.folder / _LAST)
+        os.replace(self.folder / f".{_PROGRESS}", self.folder / _PROGRESS)
 
 
-def read_progress(folder):
+def read_progress(folder, iterations=None):
     """Reads how far the training went whose checkpoints lie in a folder.
 
     Args:
         folder: Folder that `Checkpoints` wrote to; it need not exist.
+        iterations: Steps that the last state has behind it, or None. A training that was killed
+            between its last two renames has the progress of that state lying ready beside the old
+            one.
 
     Returns:
-        dict with `epochs`, `train_seconds`, `best` and `random_states`, or None if there is nothing
-        to go on from.
+        dict with `epochs`, `train_seconds`, `best`, `random_states` and `iterations`, or None if
+        there is nothing to go on from.
+
+    Raises:
+        ValueError: If no progress in the folder belongs to the state.
     """
     folder = pathlib.Path(folder)
-    if not (folder / _PROGRESS).is_file() or not (folder / _LAST).is_file():
+    names = [name for name in (_PROGRESS, f".{_PROGRESS}") if (folder / name).is_file()]
+    if not names or not (folder / _LAST).is_file():
         return None
-    return json.loads((folder / _PROGRESS).read_text(encoding="utf-8"))
+    if iterations is None:
+        return json.loads((folder / names[0]).read_text(encoding="utf-8"))
+    for name in names:
+        progress = json.loads((folder / name).read_text(encoding="utf-8"))
+        if progress["iterations"] == iterations:
+            return progress
+    raise ValueError(
+        f"{folder / _PROGRESS} must belong to the state beside it. "
+        f"Received: a state of {iterations} steps"
+    )
 
 
 def random_states(model):

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import shlex
 import shutil
 import sys
@@ -64,10 +65,27 @@ def run(main, argv=None):
 
 
 def _fail(error):
-    lines = str(error).split("\n")
-    # An error of the operating system names file and cause; others may have notes below their line.
-    print(f"error: {' '.join(lines[0].split()) or type(error).__name__}", file=sys.stderr)
+    print(f"error: {cause(error)}", file=sys.stderr)
     sys.exit(2)
+
+
+def cause(error):
+    """The one line of an error that names what is wrong.
+
+    An error of the operating system is one line; others may have notes below it, and those that
+    TensorFlow raises inside a graph have places in the graph above it.
+
+    Args:
+        error: An exception.
+
+    Returns:
+        Text without line breaks.
+    """
+    for line in str(error).split("\n"):
+        line = " ".join(re.sub(r"\{\{[^}]*\}\}", "", line).split())
+        if line and not re.match(r"Graph execution error|Detected at node|Error in|File \"", line):
+            return line
+    return type(error).__name__
 
 
 def serialize_flags(module, leave_out=()):
@@ -112,6 +130,8 @@ def check_workdir(path, overwrite=False, resume=False):
             f"`workdir` must be a folder that can be written to ({error.strerror}). "
             f"Received: workdir={str(path)!r}"
         ) from error
+    if overwrite and resume:
+        raise ValueError("`overwrite` and `resume` exclude each other. Received: both")
     if overwrite:
         return path
     found = [name for name in OUTPUTS if (path / name).exists()]
@@ -126,6 +146,32 @@ def check_workdir(path, overwrite=False, resume=False):
             f"with --overwrite. Received: workdir={str(path)!r}"
         )
     return path
+
+
+def check_same_run(path, flag_lines, may_change=()):
+    """Checks that an unfinished run is resumed with the flags that it was started with.
+
+    Args:
+        path: Folder of the run; without a record of its flags there is nothing to check.
+        flag_lines: Text of `serialize_flags` for the flags of now.
+        may_change: Names of flags that may be different.
+
+    Raises:
+        ValueError: If another flag is different.
+    """
+    record = pathlib.Path(path) / STARTED
+    if not record.is_file():
+        return
+    then, now = set(record.read_text(encoding="utf-8").splitlines()), set(flag_lines.splitlines())
+    names = {line.removeprefix("--").partition("=")[0] for line in then ^ now}
+    # `--nocache` and `--cache` name one flag.
+    names = {name if name in flags.FLAGS else name.removeprefix("no") for name in names}
+    changed = sorted(names - set(may_change))
+    if changed:
+        raise ValueError(
+            "`resume` goes on with the flags that a run was started with, as in its flags.txt. "
+            f"Received: other values of {', '.join(changed)}"
+        )
 
 
 def make_workdir(path, overwrite=False):

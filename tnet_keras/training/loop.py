@@ -4,6 +4,7 @@ later."""
 import pathlib
 import sys
 import time
+import zipfile
 from typing import NamedTuple
 
 import keras
@@ -196,6 +197,9 @@ def restore(model, workdir):
     Returns:
         The `progress` for `fit`: dict with `epochs` done, `train_seconds` and `best`; None if there
         is nothing to go on from.
+
+    Raises:
+        ValueError: If the last state is damaged, or does not belong to the progress beside it.
     """
     folder = pathlib.Path(workdir) / "checkpoints"
     progress = read_progress(folder)
@@ -204,7 +208,14 @@ def restore(model, workdir):
         # have forgotten which variables are exempt from weight decay.
         if not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
-        model.load_weights(last_checkpoint(folder))
+        path = last_checkpoint(folder)
+        try:
+            model.load_weights(path)
+        except (zipfile.BadZipFile, OSError, KeyError) as error:
+            raise ValueError(
+                f"The last state must be a whole .keras file. Received: {path} ({error})"
+            ) from error
+        progress = read_progress(folder, int(model.optimizer.iterations.numpy()))
         for variable, state in zip(random_states(model), progress["random_states"], strict=True):
             variable.assign(state)
     return progress
