@@ -10,7 +10,7 @@ from tnet_keras.ops.selection import (
     sample_without_replacement,
     top_k_cells,
 )
-from tnet_keras.ops.sinkhorn_topk import sinkhorn_error, sinkhorn_top_k
+from tnet_keras.ops.sinkhorn_topk import sinkhorn_top_k
 from tnet_keras.ops.suppression import greedy_suppression
 
 __all__ = [
@@ -25,7 +25,6 @@ __all__ = [
     "ranked_cells",
     "resize_view",
     "sample_without_replacement",
-    "sinkhorn_error",
     "sinkhorn_top_k",
     "top_k_cells",
 ]
