@@ -254,6 +254,10 @@ CASES = {
 # Constructor arguments of each other public class with a `get_config` (schedules, callbacks,
 # metrics, descriptions of data), by the dotted name of the place where it is defined.
 CONFIGURATIONS = {
+    "tnet_keras.datasets.billiards.scenes.BilliardsConfig": {
+        "image_size": 600,
+        "num_balls": (4, 6),
+    },
     "tnet_keras.datasets.needle_scenes.NeedleDigitsConfig": {
         "image_size": 160,
         "digit_size": (20.0, 22.0),
