@@ -1,0 +1,230 @@
+"""Billiard tables as a `tf.data` stream: drawn on the fly, or read from the authors' folders.
+
+A stream is a function of the position in it: it does not depend on batch size or parallelism, can
+be resumed anywhere, and two readers see the same data.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from tnet_keras.datasets.billiards.folder import find_tables
+from tnet_keras.datasets.billiards.labels import billiard_label, check_label, outermost
+from tnet_keras.datasets.billiards.scenes import BilliardScenes, BilliardsConfig
+from tnet_keras.datasets.needle_scenes import check_split, choose
+from tnet_keras.datasets.streams import counter_uniform, example_order
+from tnet_keras.datasets.synthetic import DEFAULT_EVALUATION_EXAMPLES
+
+_SHIFT_STREAM = 0x0B1111A2D5C0FFEE  # Keeps the shifts apart from other numbers of the same seed.
+
+
+def billiards(
+    split="train",
+    batch_size=16,
+    seed=0,
+    num_examples=None,
+    config=None,
+    label="max_left_right",
+    with_boxes=False,
+    training=None,
+    cache=False,
+    random_shift=0,
+    start=0,
+):
+    """Tables of 4-8 numbered balls, of which the outermost two decide about the label.
+
+    Training streams never end; every pass over `num_examples` tables is in a new order (with
+    `num_examples=None` no table is ever repeated). Other streams are one pass in order. Tables are
+    drawn in NumPy as the stream is read, by two threads side by side.
+
+    Args:
+        split: "train", "validation" or "test". No two splits share a table.
+        batch_size: int >= 1. Training streams hold full batches only.
+        seed: int >= 0. Same seed, same table at the same index.
+        num_examples: int or None. None: endless fresh tables in training, 2,000 otherwise.
+        config: `BilliardsConfig` or None for its defaults, the published task;
+            `BilliardsConfig.small()` is one for a CPU.
+        label: which of the published questions is asked, see `billiard_label`.
+        with_boxes: bool, also yield the boxes of the leftmost and the rightmost ball.
+        training: bool, or None for `split == "train"`. Adds the random shift and makes the stream
+            endless.
+        cache: bool, keep each of the `num_examples` tables in memory once it is drawn (one byte
+            per value: 4,000 tables of 320 x 320 take 1.2 GB, 8,000 of 1000 x 1000 take 24 GB).
+        random_shift: int >= 0, pixels; in training each table is shifted by up to that much in y
+            and x, black coming in over the border (published: 50 at 1000 x 1000).
+        start: int >= 0, how many examples of the stream to leave out (to resume); costs nothing.
+
+    Returns:
+        `tf.data.Dataset` of `(images, labels)` or `(images, labels, boxes)`: `[B, S, S, 3]` uint8,
+        `[B]` int32, and `[B, 2, 4]` float32 (y0, x0, y1, x1) in pixels, half-open, of the leftmost
+        and the rightmost ball; shifted along, and clipped to the image.
+
+    Raises:
+        ValueError: if an argument is out of range, or `cache` is set for an endless stream of
+            fresh tables.
+
+    Example:
+        config = BilliardsConfig.small(image_size=256)
+        dataset = billiards("test", batch_size=4, num_examples=8, config=config, with_boxes=True)
+        images, labels, boxes = next(iter(dataset))
+    """
+    training = _check(split, batch_size, seed, label, training, random_shift, start)
+    if num_examples is not None and num_examples < 1:
+        raise ValueError(
+            f"`num_examples` must be at least 1. Received: num_examples={num_examples}"
+        )
+    if cache and training and num_examples is None:
+        raise ValueError("`cache` needs a fixed `num_examples`. Received: num_examples=None")
+    if not training and num_examples is None:
+        num_examples = DEFAULT_EVALUATION_EXAMPLES
+    config = BilliardsConfig() if config is None else config
+    size = config.image_size
+    _check_shift(random_shift, size)
+    scenes = BilliardScenes(config, split, seed)
+    if cache:
+        kept = np.empty((num_examples, size, size, 3), np.uint8)
+        drawn = np.zeros(num_examples, bool)
+
+    def draw(index):
+        if not cache:
+            image, balls = scenes.draw(index)
+        else:
+            balls = scenes.annotate(index)
+            if not drawn[index]:
+                kept[index] = scenes.draw(index)[0]
+                drawn[index] = True
+            image = kept[index]
+        return image, np.int32(billiard_label(balls, label)), _boxes(balls)
+
+    def read(index):
+        outputs = (tf.uint8, tf.int32, tf.float32)
+        return tf.numpy_function(draw, [index], outputs, stateful=False)
+
+    order = example_order(num_examples, training, seed, start)
+    limit = random_shift if training else 0
+    return _batches(order, read, (size, size), batch_size, seed, training, limit, with_boxes)
+
+
+def read_billiards(
+    path,
+    split="train",
+    batch_size=16,
+    seed=0,
+    label="max_left_right",
+    with_boxes=False,
+    training=None,
+    random_shift=0,
+    start=0,
+):
+    """Reads tables from folders as the authors published them, or as `write_billiards` writes them.
+
+    The folders `train`, `valid` and `test` hold `<id>.png` and `<id>.json` for each table; the JSON
+    is an annotation as `billiard_label` takes it. Tables are ordered by their ids. The stream of
+    what `write_billiards` wrote equals that of `billiards` for the same arguments.
+
+    Args:
+        path: str or path-like, the folder that holds the folders of the splits.
+        split: "train", "validation" (the folder `valid`) or "test".
+        batch_size: int >= 1. Training streams hold full batches only.
+        seed: int >= 0, of the order and the shifts.
+        label: which of the published questions is asked, see `billiard_label`.
+        with_boxes: bool, also yield the boxes of the leftmost and the rightmost ball. Needs a
+            `box` [y0, x0, y1, x1] of every ball, which the authors' files do not have.
+        training: bool, or None for `split == "train"`; as of `billiards`.
+        random_shift: int >= 0, pixels; as of `billiards`.
+        start: int >= 0, how many examples of the stream to leave out (to resume).
+
+    Returns:
+        `tf.data.Dataset`, as of `billiards`; transparency of the images is dropped.
+
+    Raises:
+        ValueError: if an argument is out of range, the folder is missing or empty, a file is
+            unreadable, broken or incomplete, an image has no annotation or the other way round, or
+            images differ in size. Every file is looked at before the first batch.
+
+    Example:
+        from tnet_keras.datasets import write_billiards
+
+        config = BilliardsConfig.small(image_size=256)
+        write_billiards("tables", {"test": 2}, config=config)
+        images, labels = next(iter(read_billiards("tables", "test")))
+    """
+    training = _check(split, batch_size, seed, label, training, random_shift, start)
+    images, annotations, size = find_tables(path, split, label, with_boxes)
+    _check_shift(random_shift, min(size))
+    names = tf.constant(images)
+    labels = tf.constant([billiard_label(balls, label) for balls in annotations], tf.int32)
+    if with_boxes:
+        boxes = tf.constant(np.stack([_boxes(balls) for balls in annotations]))
+
+    def read(index):
+        image = tf.io.decode_png(tf.io.read_file(names[index]), channels=3)
+        return image, labels[index], boxes[index] if with_boxes else tf.zeros((2, 4))
+
+    order = example_order(len(images), training, seed, start)
+    limit = random_shift if training else 0
+    return _batches(order, read, size, batch_size, seed, training, limit, with_boxes)
+
+
+def _check(split, batch_size, seed, label, training, random_shift, start):
+    """Whether the stream is one for training; raises ValueError for what is out of range."""
+    check_split(split)
+    check_label(label)
+    for name, value, low in (
+        ("batch_size", batch_size, 1), ("seed", seed, 0), ("random_shift", random_shift, 0),
+        ("start", start, 0),
+    ):  # fmt: skip
+        if value < low:
+            raise ValueError(f"`{name}` must be at least {low}. Received: {name}={value}")
+    return split == "train" if training is None else bool(training)
+
+
+def _check_shift(random_shift, side):
+    if random_shift >= side:
+        raise ValueError(
+            f"`random_shift` must be less than the side of the images, {side} pixels. "
+            f"Received: random_shift={random_shift}"
+        )
+
+
+def _boxes(balls):
+    return np.array([ball["box"] for ball in outermost(balls)], np.float32)
+
+
+def _batches(order, read, size, batch_size, seed, training, limit, with_boxes):
+    def example(position, index):
+        image, label, boxes = read(index)
+        image.set_shape((*size, 3))
+        label.set_shape(())
+        boxes.set_shape((2, 4))
+        if limit:
+            uniform = counter_uniform(seed + _SHIFT_STREAM, position[None], 2)[0]
+            image, boxes = shift_with_black(image, choose(uniform, 2 * limit + 1) - limit, boxes)
+        return (image, label, boxes) if with_boxes else (image, label)
+
+    examples = order.map(example, num_parallel_calls=2, deterministic=True)
+    return examples.batch(batch_size, drop_remainder=training).prefetch(2)
+
+
+def shift_with_black(image, shift, boxes):
+    """Moves one image by whole pixels; what comes in over the border is black.
+
+    Zero padding followed by a random crop, as the authors train, does just that.
+
+    Args:
+        image: `[H, W, 3]`, any dtype, static H and W.
+        shift: `[2]` int32, (down, right) in pixels, smaller than H and W in size.
+        boxes: `[N, 4]` float32 (y0, x0, y1, x1) in pixels.
+
+    Returns:
+        Tuple of the image and the boxes, moved along and clipped to the image.
+    """
+    height, width = image.shape[0], image.shape[1]
+    extent = tf.constant([height, width])
+    lost = tf.maximum(-shift, 0)  # What leaves at the top and on the left.
+    kept = tf.slice(image, [lost[0], lost[1], 0], [*tf.unstack(extent - tf.abs(shift)), 3])
+    before = tf.maximum(shift, 0)
+    padding = tf.stack([before, tf.abs(shift) - before], axis=1)
+    moved = tf.pad(kept, tf.concat([padding, [[0, 0]]], axis=0))
+    moved.set_shape((height, width, 3))
+    boxes += tf.cast(tf.tile(shift, [2]), boxes.dtype)
+    return moved, tf.clip_by_value(boxes, 0.0, tf.cast(tf.tile(extent, [2]), boxes.dtype))
