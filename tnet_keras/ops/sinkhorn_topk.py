@@ -63,8 +63,8 @@ def sinkhorn_top_k(scores, k, epsilon=1e-2, num_iterations=500, tolerance=1e-2, 
     indicators, error = _transport(k, float(epsilon), num_iterations)(scores)
     if tf.executing_eagerly() and float(tf.reduce_max(error)) > tolerance:
         warnings.warn(
-            f"Sinkhorn Top-K has not converged: the mass of a candidate is off by "
-            f"{100 * float(tf.reduce_max(error)):.1f} %. "
+            "Sinkhorn Top-K has not converged: a candidate has "
+            f"{100 * float(tf.reduce_max(error)):.1f} % too much or too little. "
             f"Received: epsilon={epsilon}, num_iterations={num_iterations}",
             RuntimeWarning,
             stacklevel=2,
