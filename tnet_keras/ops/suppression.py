@@ -40,6 +40,11 @@ def greedy_suppression(boxes, scores, count, iou_threshold):
             f"`iou_threshold` must be in (0, 1]. Received: iou_threshold={iou_threshold}"
         )
     scores = check_scores(scores, count)
+    if boxes.shape[0] != scores.shape[1]:
+        raise ValueError(
+            f"`boxes` must be [N, 4] for the N={scores.shape[1]} scores of an image. "
+            f"Received: boxes.shape={boxes.shape}"
+        )
     # "Above the number just below it" is "at least".
     threshold = float(np.nextafter(np.float32(iou_threshold), np.float32(0)))
 
