@@ -155,21 +155,21 @@ def test_hidden_and_other_files_are_ignored(flat):
     assert image_folder(flat, 8, 2, "train").num_examples == 48
 
 
-def refuse(message, path, *arguments, **keywords):
+def expect_refusal(message, path, *arguments, **keywords):
     with pytest.raises(ValueError, match=message) as caught:
         image_folder(path, *(arguments or (8, 2)), **keywords)
     assert "\n" not in str(caught.value)
 
 
 def test_missing_folder(tmp_path):
-    refuse(
+    expect_refusal(
         r"`path` must be a readable folder \(No such file.*Received: path=.*gone", tmp_path / "gone"
     )
 
 
 def test_file_instead_of_folder(tmp_path):
     (tmp_path / "file").write_text("")
-    refuse(r"`path` must be a readable folder \(Not a directory\)", tmp_path / "file")
+    expect_refusal(r"`path` must be a readable folder \(Not a directory\)", tmp_path / "file")
 
 
 def test_unreadable_folder(flat, monkeypatch):
@@ -177,33 +177,37 @@ def test_unreadable_folder(flat, monkeypatch):
         raise PermissionError(13, "Permission denied", path)
 
     monkeypatch.setattr(os, "scandir", denied)  # root may read everything, so chmod shows nothing
-    refuse(r"`path` must be a readable folder \(Permission denied\)", flat)
+    expect_refusal(r"`path` must be a readable folder \(Permission denied\)", flat)
 
 
 def test_empty_folder(tmp_path):
-    refuse(r"`path` must hold class folders.* Received: path=.* without any folder", tmp_path)
+    expect_refusal(
+        r"`path` must hold class folders.* Received: path=.* without any folder", tmp_path
+    )
 
 
 def test_class_without_image(flat):
     (flat / "empty").mkdir()
-    refuse(r"Every class must hold at least one image.* Received: class folder '.*empty'", flat)
+    expect_refusal(
+        r"Every class must hold at least one image.* Received: class folder '.*empty'", flat
+    )
 
 
 def test_class_too_small_to_cut(flat):
     fill(flat / "small", 2)
-    refuse(r"at least three images.* Received: class folder '.*small' with 2", flat)
+    expect_refusal(r"at least three images.* Received: class folder '.*small' with 2", flat)
 
 
 def test_only_one_class(flat):
     for name in CLASSES[1:]:
         shutil.rmtree(flat / name)
-    refuse(r"at least two class folders. Received: path=.* with classes \['Bär'\]", flat)
+    expect_refusal(r"at least two class folders. Received: path=.* with classes \['Bär'\]", flat)
 
 
 def test_missing_split(tmp_path):
     for name in CLASSES:
         fill(tmp_path / "train" / name, 1)
-    refuse(r"no folder for split 'validation'", tmp_path, 8, 2, "validation")
+    expect_refusal(r"no folder for split 'validation'", tmp_path, 8, 2, "validation")
 
 
 def test_splits_with_different_classes(tmp_path):
@@ -211,13 +215,13 @@ def test_splits_with_different_classes(tmp_path):
         fill(tmp_path / "train" / name, 1)
     for name in (*CLASSES[:2], "dog"):
         fill(tmp_path / "test" / name, 1)
-    refuse(r"same class folders.* differ in \['dog', 'ぞう'\]", tmp_path, 8, 2, "test")
+    expect_refusal(r"same class folders.* differ in \['dog', 'ぞう'\]", tmp_path, 8, 2, "test")
 
 
 @pytest.mark.parametrize("mode", ["P", "1"])
 def test_bmp_with_a_palette(flat, mode):
     picture(0).convert(mode).save(flat / CLASSES[0] / "bad.bmp")
-    refuse(r"BMP files must hold uncompressed 24 or 32 bit .* Received: '.*bad.bmp'", flat)
+    expect_refusal(r"BMP files must hold uncompressed 24 or 32 bit .* Received: '.*bad.bmp'", flat)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA"])
@@ -233,7 +237,7 @@ def test_bmp_in_grey_or_with_transparency(tmp_path, mode):
 @pytest.mark.parametrize("contents", [b"", b"not an image at all"])
 def test_file_that_is_no_image(flat, contents):
     (flat / CLASSES[0] / "bad.png").write_bytes(contents)
-    refuse(r"Every image must be a PNG, JPEG, WebP or BMP.* Received: '.*bad.png'", flat)
+    expect_refusal(r"Every image must be a PNG, JPEG, WebP or BMP.* Received: '.*bad.png'", flat)
 
 
 @pytest.mark.parametrize(
@@ -248,4 +252,4 @@ def test_file_that_is_no_image(flat, contents):
     ],
 )
 def test_bad_arguments(flat, arguments, message):
-    refuse(message, flat, *arguments)
+    expect_refusal(message, flat, *arguments)

@@ -97,8 +97,6 @@ class TransformerAggregation(keras.layers.Layer):
                 )
                 block[f"{part}_norm"], block[f"{part}_drop"] = norm, drop
             self.blocks.append(block)
-        # Keras finds layers in attributes and lists, not in dicts within lists.
-        self._block_layers = [layer for block in self.blocks for layer in block.values()]
         self.built = True
 
     def call(self, inputs, training=False):

@@ -66,6 +66,25 @@ class HardAttentionModel(keras.Model):
         replica = 0 if context is None else context.replica_id_in_sync_group
         return seed + tf.stack([0, tf.cast(replica, tf.int32) * _REPLICA_STRIDE])
 
+    def add_baseline(self, initial):
+        """Makes the moving baseline of a policy gradient: a saved scalar, the same on all replicas.
+
+        Args:
+            initial: Its first value.
+
+        Returns:
+            float32 variable.
+        """
+        return self.add_weight(
+            shape=(),
+            initializer=keras.initializers.Constant(initial),
+            trainable=False,
+            dtype="float32",
+            # 'none' would let the baselines of the replicas drift apart.
+            aggregation="mean",
+            name="baseline",
+        )
+
     def add_regularizers(self, terms, features, labels):
         """Adds `l2` and `contrastive` to the terms where configured, and `total`, their sum.
 

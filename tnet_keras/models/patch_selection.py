@@ -99,14 +99,7 @@ class PatchSelectionClassifier(HardAttentionModel):
         self.entropy_weight, self.policy_weight = float(entropy_weight), float(policy_weight)
         self.initial_baseline = float(initial_baseline)
         self.image_size = selection.image_size
-        self.baseline = self.add_weight(
-            shape=(),
-            initializer=keras.initializers.Constant(self.initial_baseline),
-            trainable=False,
-            dtype="float32",
-            aggregation="mean",
-            name="baseline",
-        )
+        self.baseline = self.add_baseline(self.initial_baseline)
         self._build_parts()
 
     def _build_parts(self):

@@ -183,15 +183,7 @@ class TNet(HardAttentionModel):
             else FeatureWeighting(name="feature_weighting")
         )
         self.classifier = head
-        self.baseline = self.add_weight(
-            shape=(),
-            initializer=keras.initializers.Constant(self.initial_baseline),
-            trainable=False,
-            dtype="float32",
-            # 'none' would let the baselines of the replicas drift apart.
-            aggregation="mean",
-            name="baseline",
-        )
+        self.baseline = self.add_baseline(self.initial_baseline)
         self._build_parts()
 
     def _build_parts(self):
