@@ -1,5 +1,7 @@
 """Pictures of attention: right size, something on them, and clear errors."""
 
+import itertools
+
 import numpy as np
 import pytest
 from matplotlib import image
@@ -77,8 +79,26 @@ def test_grids_and_images_that_are_not_square(tmp_path):
     path = tmp_path / "a.png"
     draw_attention(images(2, 120, 240), values, [0, 1], NAMES, path, grid=grid)
     assert path.is_file()
-    with pytest.raises(ValueError, match="`grid`.*Received: 8 cells"):
-        draw_attention(images(2, 120, 240), values, [0, 1], NAMES, path)
+    draw_attention(images(2, 120, 240), values, [0, 1], NAMES, path, grid=(2, 4))
+    # Without a grid, eight candidates make no square: the map is left out.
+    draw_attention(images(2, 120, 240), values, [0, 1], NAMES, tmp_path / "b.png")
+    assert (tmp_path / "b.png").is_file()
+    with pytest.raises(ValueError, match="`grid` must have .* 8. Received: 3 x 4 cells"):
+        draw_attention(images(2, 120, 240), values, [0, 1], NAMES, path, grid=(3, 4))
+
+
+def test_several_true_boxes_and_many_chosen_ones(tmp_path):
+    values = outputs(1, locations=7)
+    none = np.zeros((1, 2, 4), np.float32)
+    one, two = none.copy(), none.copy()
+    one[0, 0] = two[0, 0] = (20, 30, 60, 80)
+    two[0, 1] = (100, 110, 150, 170)
+    pictures = [
+        drawn(tmp_path / f"{name}.png", 1, values, true_boxes=boxes)
+        for name, boxes in (("none", none), ("one", one), ("two", two))
+    ]
+    for first, second in itertools.pairwise(pictures):
+        assert (first != second).any()  # a box without an area is not drawn
 
 
 def test_batches_that_do_not_fit_are_errors(tmp_path):

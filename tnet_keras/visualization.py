@@ -9,6 +9,7 @@ _RIGHT, _WRONG = "#1f9d55", "#d0312d"
 # Boxes of level 2, 3, …: colours that differ in lightness too, and stand out on grey scenes.
 _LEVEL_COLOURS = ("#ffb000", "#3aa8ff", "#e64fd0")
 _PANEL_INCHES = 2.7
+_MOST_LABELS = 5  # More boxes than that are drawn without their probabilities.
 
 
 def draw_attention(
@@ -24,10 +25,10 @@ def draw_attention(
 ):
     """Draws images with the boxes a model chose, and writes them to one PNG.
 
-    Left of each example: the image, its chosen boxes with their probabilities, and the true box,
-    dotted, where it is known. Right: what the model saw first (the image at base resolution), and
-    the probabilities of the first grid's cells. The title is green where the answer is right and
-    red where it is wrong.
+    Left of each example: the image, its chosen boxes with their probabilities (if there are few),
+    and the true boxes, dotted, where they are known. Right: what the model saw first (the image at
+    base resolution), and the probabilities of the first grid's cells. The title is green where the
+    answer is right and red where it is wrong.
 
     Args:
         images: `[B, H, W, 3]`, uint8 or float, range 0–255.
@@ -36,14 +37,16 @@ def draw_attention(
         class_names: Sequence of text, by class.
         path: PNG file to write; its folder must exist.
         columns: Examples per row.
-        true_boxes: `[B, 4]` boxes of the labelled objects in pixels, or None.
+        true_boxes: `[B, 4]` or `[B, M, 4]` boxes of the labelled objects in pixels, or None; boxes
+            without an area are left out.
         base_resolution: `(height, width)` of the view the model sees first, pixels; None leaves the
             view out.
-        grid: The model's `RegionGrid`; None for a square one.
+        grid: The model's `RegionGrid`, or (rows, columns) of its candidates; None for a square one,
+            and for candidates that make no grid.
 
     Raises:
         ValueError: If `images`, `labels` and `outputs` are not equally many, there are none, or
-            `columns` is less than 1, or cells do not make a square and `grid` is not given.
+            `columns` is less than 1, or `grid` has another number of cells.
     """
     # The object interface draws without a display and leaves the caller's pyplot state alone.
     from matplotlib.figure import Figure
@@ -66,7 +69,7 @@ def draw_attention(
     rows = -(-len(images) // columns)
     grids = arrays["location_probabilities"]
     grid_shape = _grid_shape(grid, grids[0].shape[-1]) if grids else None
-    side = views is not None or bool(grids)
+    side = views is not None or bool(grid_shape)
     height, width = images.shape[1:3]
     panel = (_PANEL_INCHES * width / height * (1.5 if side else 1.08), _PANEL_INCHES * 1.13)
     figure = Figure(
@@ -86,7 +89,7 @@ def draw_attention(
         if views is not None:
             axes["view"].imshow(views[index], interpolation="nearest")
             axes["view"].set_title("first look", fontsize=7, pad=2)
-        if grids:
+        if grid_shape:
             _draw_map(axes["map"], grids[0][index, 0].reshape(grid_shape))
         _draw_title(axes["image"], arrays["probabilities"][index], labels[index], class_names)
     figure.savefig(path, format="png")
@@ -97,22 +100,27 @@ def _arrays(value):
 
 
 def _grid_shape(grid, cells):
-    if grid is not None:
-        return grid.rows, grid.cols
-    side = round(cells**0.5)
-    if side * side != cells:
+    """(rows, columns) of the map of probabilities, or None where there is none."""
+    if grid is None:
+        side = round(cells**0.5)
+        return (side, side) if side * side == cells else None
+    rows, columns = grid if isinstance(grid, tuple) else (grid.rows, grid.cols)
+    if rows * columns != cells:
         raise ValueError(
-            f"`grid` must be given for cells that do not make a square. Received: {cells} cells"
+            f"`grid` must have as many cells as there are probabilities, {cells}. "
+            f"Received: {rows} x {columns} cells"
         )
-    return side, side
+    return rows, columns
 
 
 def _caption(arrays, views, true_boxes):
     parts = []
     if arrays["boxes"].shape[1]:
-        parts.append("solid: chosen boxes and their probabilities")
+        labelled = arrays["boxes"].shape[1] <= _MOST_LABELS
+        parts.append(f"solid: chosen boxes{' and their probabilities' if labelled else ''}")
     if true_boxes is not None:
-        parts.append("dotted: the true box")
+        several = np.ndim(true_boxes) == 3
+        parts.append(f"dotted: the true box{'es' if several else ''}")
     if views is not None:
         parts.append("first look: the image at base resolution")
     if arrays["location_probabilities"]:
@@ -142,6 +150,8 @@ def _draw_image(axes, image, arrays, index, true_box):
                 linewidth=2.4 if box == order[-1] else 1.3,
             )
         )
+        if len(boxes) > _MOST_LABELS:
+            continue
         axes.text(
             max(x0, 0) + 0.02 * width,
             max(y0, 0) + 0.02 * height,
@@ -151,8 +161,9 @@ def _draw_image(axes, image, arrays, index, true_box):
             color="black",
             bbox={"facecolor": colour, "edgecolor": "none", "pad": 1.2},
         )
-    if true_box is not None:
-        y0, x0, y1, x1 = true_box
+    for y0, x0, y1, x1 in () if true_box is None else np.reshape(true_box, (-1, 4)):
+        if y1 <= y0 or x1 <= x0:
+            continue
         axes.add_patch(
             Rectangle(
                 (x0 - 2.5, y0 - 2.5),

@@ -84,6 +84,9 @@ def test_vector_is_the_mean_over_positions():
     backbone = Backbone("convnet", (40, 40, 3))
     features, vector = backbone(np.full((1, 40, 40, 3), 9.0, "float32"))
     np.testing.assert_allclose(vector, np.mean(features, (1, 2)), rtol=1e-5)
+    backbone = Backbone("convnet", (40, 40, 3), options={"pooling": "max"})
+    features, vector = backbone(np.eye(40, dtype="float32")[None, ..., None] * [9.0, 50.0, 200.0])
+    np.testing.assert_array_equal(vector, np.max(features, (1, 2)))
 
 
 def test_bagnet77_has_no_batch_normalisation_and_stable_names():
@@ -155,6 +158,7 @@ def test_resnets_as_published():
         ("convnet", {"filters": [8, 8], "strides": [1]}, "filters"),
         ("convnet", {"filters": [], "strides": []}, "filters"),
         ("convnet", {"map_layer": 7}, "map_layer"),
+        ("convnet", {"pooling": "sum"}, "pooling"),
         ("bagnet77", {"keep_prob": 0}, "keep_prob"),
         ("bagnet77", {"num_dropout_layers": 5}, "num_dropout_layers"),
         ("bagnet77", {"width": 0}, "width"),

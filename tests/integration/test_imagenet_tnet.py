@@ -6,28 +6,28 @@ import shutil
 import subprocess
 import sys
 
+import experiment
+import imagenet_tnet
 import numpy as np
 import pytest
 import tensorflow as tf
 from absl import flags
-
-from experiments import imagenet_tnet
-from tnet_keras.training import command
 
 SMALL = (
     "--num_train_examples=64", "--num_validation_examples=20", "--num_test_examples=30",
     "--batch_size=16", "--eval_batch_size=10", "--epochs=1", "--pictures=2", "--seed=3",
     "--eval_locations=0,1,2",
 )  # fmt: skip
-FLAGFILES = sorted(pathlib.Path(imagenet_tnet.__file__).parent.glob("flagfiles/*.flags"))
+FLAGFILES = sorted(pathlib.Path(imagenet_tnet.__file__).parent.glob("flagfiles/needle_*.flags"))
 
 
 def run_here(*arguments):
     """Runs the command in this process; other tests' flags are forgotten first."""
     flags.FLAGS.unparse_flags()
-    for flag in flags.FLAGS.flags_by_module_dict()[imagenet_tnet.__name__]:
-        flag.unparse()
-    command.run(imagenet_tnet.main, ["imagenet_tnet.py", *map(str, arguments)])
+    for module in (experiment, imagenet_tnet):
+        for flag in flags.FLAGS.flags_by_module_dict()[module.__name__]:
+            flag.unparse()
+    imagenet_tnet.main(["imagenet_tnet.py", *map(str, arguments)])
 
 
 def run_apart(repository, *arguments):

@@ -228,3 +228,40 @@ def test_width_must_be_divisible_by_the_heads(hidden, num_heads):
     message = rf"`hidden` must be divisible by `num_heads`. .*{hidden}, num_heads={num_heads}"
     with pytest.raises(ValueError, match=message):
         TransformerAggregation(hidden=hidden, num_heads=num_heads)
+
+
+def test_gated_branches_pass_tokens_through_at_first():
+    """x + gain · branch(norm(x)), with gains of 0 before training."""
+    features, indicators = batch()
+    layer = TransformerAggregation(**SMALL, residual="gated", pooling="mean")
+    fresh, _ = layer((features, indicators))
+    x = linear(layer.projection, features + linear(layer.position, indicators))
+    np.testing.assert_allclose(fresh, x.mean(axis=1), rtol=1e-4, atol=1e-5)
+    layer = aggregation(residual="gated", pooling="mean")
+    x = linear(layer.projection, features + linear(layer.position, indicators))
+    for block in layer.blocks:
+        attended = attention(block["attention"], normalised(block["attention_norm"], x))
+        x = x + block["attention_gain"].numpy() * attended
+        normed = normalised(block["network_norm"], x)
+        widened = np.maximum(linear(block["widen"], normed), 0)
+        x = x + block["network_gain"].numpy() * linear(block["narrow"], widened)
+    aggregated, _ = layer((features, indicators))
+    np.testing.assert_allclose(aggregated, x.mean(axis=1), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("pooling", ["sum", "mean", "max"])
+def test_pooling(pooling):
+    layer = aggregation(pooling=pooling)
+    layer.set_weights(aggregation().get_weights())
+    inputs = batch(count=1)
+    expected, _ = aggregation()(inputs)
+    np.testing.assert_allclose(layer(inputs)[0], expected, rtol=1e-5)  # of one token all are equal
+    two = [np.repeat(part, 2, axis=1) for part in inputs]  # two equal tokens
+    factor = {"sum": 2, "mean": 1, "max": 1}[pooling]
+    np.testing.assert_allclose(layer(two)[0], factor * expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["pooling", "residual"])
+def test_unknown_options_are_named(name):
+    with pytest.raises(ValueError, match=f"`{name}` must be one of .*Received: {name}='cls'"):
+        TransformerAggregation(**SMALL, **{name: "cls"})

@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.models.small_models import batch, classifier, convnet, own_backbone, own_network, pixels
+from tests.models.small_models import (
+    batch,
+    classifier,
+    convnet,
+    copy_weights,
+    own_backbone,
+    own_network,
+    pixels,
+)
 from tnet_keras.backbones import Backbone
 from tnet_keras.models import FullImageClassifier
 
@@ -41,6 +49,31 @@ def test_image_size_need_not_be_square():
     model = classifier(Backbone(network))
     assert model.image_size == (12, 20)
     assert model(pixels(2, 12, 20)).shape == model(pixels(2, 40, 31)).shape == (2, 4)
+
+
+def test_antialias_counts_every_pixel():
+    images = pixels(2, 64, 64)
+    model = classifier(own_backbone(), antialias=True)
+    view = tf.image.resize(images, (16, 16), antialias=True)
+    np.testing.assert_allclose(model(images), model(view), atol=1e-4)
+    plain = copy_weights(model, classifier(own_backbone()))
+    assert np.abs(plain(images) - model(images)).max() > 1e-3
+
+
+def test_position_channels_follow_the_image():
+    network = keras.Sequential([keras.Input((4, 6, 5)), keras.layers.Identity()])
+    backbone = Backbone(network, input_scaling="unit")
+    model = classifier(backbone, position_channels=True)
+    seen = []
+    model.backbone.scale_images = lambda images: (seen.append(images), images / 255)[1]
+    model(pixels(2, 4, 6))
+    (channels,) = seen
+    np.testing.assert_array_equal(channels[..., :3], pixels(2, 4, 6))
+    rows = np.linspace(0, 1, 4)[:, None].repeat(6, 1)
+    columns = np.linspace(0, 1, 6)[None].repeat(4, 0)
+    for image in channels.numpy() / 255:
+        np.testing.assert_allclose(image[..., 3], rows, atol=1e-6)
+        np.testing.assert_allclose(image[..., 4], columns, atol=1e-6)
 
 
 def test_loss_by_hand():
@@ -113,6 +146,7 @@ def test_dropout_is_seeded():
         ({"backbone": own_network}, "`backbone` must be a tnet_keras.backbones.Backbone.*Received"),
         ({"num_classes": 0}, "`num_classes` must be an integer of at least 1. Received: .*=0"),
         ({"num_classes": 2.0}, "`num_classes` must be an integer.*Received: num_classes=2.0"),
+        ({"position_channels": True}, "`backbone` must take 5 channels.*Received: .*16, 3"),
         ({"l2_scope": "head"}, "`l2_scope` must be one of 'all', 'new_modules'. Received: .*head"),
     ],
 )

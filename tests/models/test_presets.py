@@ -60,11 +60,23 @@ NABIRDS = {
     "tnet_efficientnet_b4_nabirds": (20_967_781, 21_092_982),
 } | {f"efficientnet_b{variant}_nabirds": None for variant in range(5)}
 WIDTHS = {"b0": 1280, "b1": 1280, "b2": 1408, "b3": 1536, "b4": 1792}
+# Trainable parameters of patch selection and of the networks it was compared with.
+PATCH_SELECTION = {
+    "topk_traffic_signs_5": 67_189,
+    "topk_traffic_signs_10": 67_189,
+    "topk_billiards": 13_424_890,
+    "topk_billiards_max": 11_450_106,
+    "topk_billiards_mean": 11_450_106,
+    "cnn_traffic_signs": 59_680 + 33 * 4,
+    "resnet18_billiards": 11_176_512 + 513 * 9,
+    "resnet18_billiards_downscaled": 11_176_512 + 513 * 9,
+    "resnet18_billiards_position": 11_182_784 + 513 * 9,
+}
 DEMO = ["convnet_needle_digits", "tnet_needle_digits"]
 
 
 def test_names():
-    assert set(preset_names()) >= {*PUBLISHED, *NABIRDS, *DEMO}
+    assert set(preset_names()) >= {*PUBLISHED, *NABIRDS, *PATCH_SELECTION, *DEMO}
     assert preset_names() == sorted(set(preset_names()))
 
 
@@ -140,6 +152,32 @@ def test_settings_of_the_published_trainings(name, published):
     assert tuple(found) == published
     if cls is TNet:
         assert settings["lambda_f"] == 0.1
+
+
+@pytest.mark.parametrize("name", PATCH_SELECTION)
+def test_parameters_of_patch_selection(name):
+    model = from_preset(name)
+    assert count_parameters(model)[1] == PATCH_SELECTION[name]
+    gc.collect()
+
+
+def test_parts_are_described_by_names_and_dicts():
+    small = {
+        "input_shape": (16, 16, 3), "options": {"filters": (4,), "strides": (4,)},
+        "selection": {
+            "image_size": (64, 64), "view_size": (32, 32), "patch_size": (16, 16), "num_patches": 2,
+        },
+    }  # fmt: skip
+    model = from_preset("topk_billiards_small", **small, scorer={"filters": (4, 4)})
+    assert model.aggregation.pooling == "max" and model.aggregation.residual == "gated"
+    assert len(model.scorer.convolutions) == 3
+    for name, cls in presets._AGGREGATIONS.items():
+        found = from_preset("topk_billiards_small", **small, aggregation=name).aggregation
+        assert type(found) is cls
+    layer = presets._AGGREGATIONS["max"](name="aggregation")
+    assert from_preset("topk_billiards_small", **small, aggregation=layer).aggregation is layer
+    with pytest.raises(ValueError, match="`aggregation` must be one of .*Received.*median"):
+        from_preset("topk_billiards_small", **small, aggregation={"name": "median"})
 
 
 @pytest.mark.parametrize("name", DEMO)

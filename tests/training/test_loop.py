@@ -72,6 +72,13 @@ def test_no_weight_decay_means_none():
     assert type(loop.make_optimizer("adam")) is keras.optimizers.Adam
 
 
+def test_values_of_gradients_are_clipped():
+    optimizer = loop.make_optimizer("sgd", 1.0, steps=10**6, clip_value=0.25, momentum=0.0)
+    variable = keras.Variable([1.0, 1.0, 1.0])
+    optimizer.apply_gradients([(tf.constant([0.1, -3.0, 9.0]), variable)])
+    np.testing.assert_allclose(variable, [0.9, 1.25, 0.75], atol=1e-6)
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
@@ -82,6 +89,8 @@ def test_no_weight_decay_means_none():
         ({"steps": 3, "warmup_steps": 3}, "`warmup_steps` must be in 0..2.*Received"),
         ({"weight_decay": -1.0}, "`weight_decay`.*Received"),
         ({"clip_norm": 0.0}, "`clip_norm`.*Received"),
+        ({"clip_value": -1.0}, "`clip_value` must be positive or None. Received: clip_value=-1.0"),
+        ({"clip_norm": 1.0, "clip_value": 1.0}, "exclude each other. Received: .*clip_value=1.0"),
     ],
 )
 def test_bad_optimizer_arguments(options, message):

@@ -15,6 +15,7 @@ def convnet(
     kernel_size=3,
     momentum=0.9,
     map_layer=None,
+    pooling="average",
 ):
     """A chain of 3x3 convolution (no bias), batch normalisation and ReLU; 215,704 parameters.
 
@@ -28,12 +29,15 @@ def convnet(
         kernel_size: int >= 1.
         momentum: float in [0, 1], of the moving statistics. 0.9 follows a training of minutes.
         map_layer: 1-based index of the convolution whose output is the map; None = the last.
+        pooling: "average" or "max", how the last map becomes the vector. The largest response is
+            the better summary of something small in a large patch.
 
     Returns:
         `keras.Model` from `[B, H, W, C]` to `[map [B, m, m', c], vector [B, filters[-1]]]`.
 
     Raises:
-        ValueError: if `filters` and `strides` do not fit together or `map_layer` is out of range.
+        ValueError: if `filters` and `strides` do not fit together, `map_layer` is out of range or
+            `pooling` is unknown.
     """
     if not filters or len(filters) != len(strides):
         raise ValueError(
@@ -46,6 +50,8 @@ def convnet(
             f"`map_layer` must be an int from 1 to {len(filters)} (the number of convolutions), "
             f"or None. Received: map_layer={map_layer!r}"
         )
+    if pooling not in ("average", "max"):
+        raise ValueError(f"`pooling` must be 'average' or 'max'. Received: pooling={pooling!r}")
     inputs = keras.Input(input_shape, name="images")
     x = inputs
     outputs = []
@@ -62,5 +68,6 @@ def convnet(
         x = LevelBatchNormalization(statistics_levels, momentum=momentum, name=f"bn{index}")(x)
         x = keras.layers.ReLU(name=f"relu{index}")(x)
         outputs.append(x)
-    vector = keras.layers.GlobalAveragePooling2D(name="average_pool")(x)
+    pool = {"average": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
+    vector = pool[pooling](name=f"{pooling}_pool")(x)
     return keras.Model(inputs, [outputs[map_layer - 1], vector], name="convnet")

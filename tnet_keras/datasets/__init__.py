@@ -9,9 +9,11 @@ from tnet_keras.datasets.billiards import (
     read_billiards,
     write_billiards,
 )
+from tnet_keras.datasets.drawn import load_billiards
 from tnet_keras.datasets.folder import ImageFolder, image_folder
 from tnet_keras.datasets.needle_scenes import NeedleDigitsConfig, source_digits
-from tnet_keras.datasets.pipeline import Data, check_labels, load
+from tnet_keras.datasets.pipeline import check_labels, load
+from tnet_keras.datasets.streams import Data
 from tnet_keras.datasets.synthetic import needle_digits
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "distorted_crop",
     "image_folder",
     "load",
+    "load_billiards",
     "needle_digits",
     "random_flip",
     "random_shift",

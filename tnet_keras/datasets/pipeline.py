@@ -2,11 +2,11 @@
 
 import dataclasses
 import os
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from tnet_keras.datasets.drawn import load_billiards
 from tnet_keras.datasets.folder import (
     check_image_size,
     decode_image,
@@ -14,35 +14,22 @@ from tnet_keras.datasets.folder import (
     prepare_image,
 )
 from tnet_keras.datasets.needle_scenes import NUM_CLASSES, NeedleDigitsConfig, check_split
+from tnet_keras.datasets.streams import Data
 from tnet_keras.datasets.synthetic import DEFAULT_EVALUATION_EXAMPLES, needle_digits
 
-NAMES = ("needle_digits", "imagenet2012")
+NAMES = ("needle_digits", "imagenet2012", "billiards")
+_DRAWN = {"billiards": load_billiards}
 _SHUFFLE_BUFFER = 10_000  # Encoded images, as in the original's training.
 # ImageNet publishes no labels for its test images: the validation images are what papers report.
 _IMAGENET_SPLITS = {"train": "train", "validation": "validation", "test": "validation"}
-
-
-class Data(NamedTuple):
-    """A data set ready for `fit` or `evaluate`.
-
-    Fields:
-        dataset: `tf.data.Dataset` of `[B, H, W, 3]` uint8 images and `[B]` int32 labels (and
-            `[B, 4]` float32 boxes where asked for).
-        class_names: tuple of str, one per label.
-        num_examples: int, examples of one pass, or None for an endless stream of new ones.
-    """
-
-    dataset: tf.data.Dataset
-    class_names: tuple
-    num_examples: int | None
 
 
 def load(name, split, image_size, batch_size, seed=0, training=None, data_dir=None, **options):
     """Opens a data set.
 
     Args:
-        name: "needle_digits", "imagenet2012" (prepared with TFDS), or the path of a folder of
-            class sub-folders (see `image_folder`).
+        name: "needle_digits", "billiards" (see `load_billiards`), "imagenet2012" (prepared with
+            TFDS), or the path of a folder of class sub-folders (see `image_folder`).
         split: "train", "validation" or "test". ImageNet's "test" is its validation set.
         image_size: int or (height, width), pixels.
         batch_size: int >= 1.
@@ -50,7 +37,7 @@ def load(name, split, image_size, batch_size, seed=0, training=None, data_dir=No
         training: bool, or None for `split == "train"`. Training streams are endless, shuffled,
             augmented and made of full batches.
         data_dir: where TFDS keeps its data; None: its default. Used for "imagenet2012" only.
-        **options: further arguments of `needle_digits`, or of `image_folder`.
+        **options: further arguments of the data set's own function.
 
     Returns:
         `Data`.
@@ -70,6 +57,10 @@ def load(name, split, image_size, batch_size, seed=0, training=None, data_dir=No
     training = split == "train" if training is None else bool(training)
     if name == "needle_digits":
         return _load_needle_digits(split, (height, width), batch_size, seed, training, **options)
+    if name in _DRAWN:
+        return _DRAWN[name](
+            name, split, (height, width), batch_size, seed, training=training, **options
+        )
     if name == "imagenet2012":
         return _load_imagenet(
             split, (height, width), batch_size, seed, training, data_dir, **options

@@ -1,13 +1,32 @@
-"""The order of examples and their random numbers as pure functions of a position in a stream.
+"""What a data set hands out; the order of examples and their random numbers.
+
+Both are pure functions of a position in a stream.
 
 A training stream that is a function of its position can be resumed anywhere, and does not depend
 on batch size, parallelism or prefetching.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import tensorflow as tf
 
 _ENDLESS = np.iinfo(np.int64).max
+
+
+class Data(NamedTuple):
+    """A data set ready for `fit` or `evaluate`.
+
+    Fields:
+        dataset: `tf.data.Dataset` of `[B, H, W, 3]` uint8 images and `[B]` int32 labels (and
+            `[B, 4]` or `[B, M, 4]` float32 boxes where asked for).
+        class_names: tuple of str, one per label.
+        num_examples: int, examples of one pass, or None for an endless stream of new ones.
+    """
+
+    dataset: tf.data.Dataset
+    class_names: tuple
+    num_examples: int | None
 
 
 def counter_uniform(key, counters, count):

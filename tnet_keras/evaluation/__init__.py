@@ -3,5 +3,12 @@
 from tnet_keras.evaluation.policy import evaluate_policy
 from tnet_keras.evaluation.profile import count_macs, count_parameters
 from tnet_keras.evaluation.report import write_report
+from tnet_keras.evaluation.selection import evaluate_selection
 
-__all__ = ["count_macs", "count_parameters", "evaluate_policy", "write_report"]
+__all__ = [
+    "count_macs",
+    "count_parameters",
+    "evaluate_policy",
+    "evaluate_selection",
+    "write_report",
+]

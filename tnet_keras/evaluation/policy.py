@@ -135,7 +135,7 @@ def union_coverage(boxes, height, width):
     return geometry.coverage(boxes, np.full(len(boxes), 2), height, width).get(2, 0.0)
 
 
-class _Means:
+class RunningMeans:
     """Running means by name; a name is text or a tuple of texts."""
 
     def __init__(self):
@@ -210,7 +210,7 @@ class _PolicyEvaluation:
         self.cell_boxes = model.grid.boxes(*self.size)
         self.one_each = (1,) * (model.levels - 1)
         self.generator = np.random.default_rng(seed)
-        self.means = _Means()
+        self.means = RunningMeans()
         self.coverages = {}
         self.functions = {}
 

@@ -73,7 +73,8 @@ def write_report(report, folder):
     Args:
         report: dict of JSON types: what `evaluate_policy` returns, and `name`, `command`, `seed`,
             `parameters`, `train_seconds`, `versions`, `baseline_accuracy`, `baseline_macs` as far
-            as they are known.
+            as they are known. `model` and `unit` name the model and what it looks at ("TNet" and
+            "location" without); `rivals` is a dict of dicts with a `label`, `accuracy` and `macs`.
         folder: Existing folder to write to.
 
     Raises:
@@ -105,9 +106,10 @@ def markdown(report):
     random = report.get("accuracy_random_locations", {})
     attended = report.get("accuracy_attended_only_by_locations", {})
     coverage = report.get("coverage", {})
+    model, unit = report.get("model", "TNet"), report.get("unit", "location")
     rows = [
         [
-            f"TNet, {key} location{'' if key == '1' else 's'}",
+            f"{model}, {key} {_plural(unit, key)}",
             _percent(report["accuracy"][key]),
             _percent(random.get(key)),
             _percent(attended.get(key)),
@@ -119,23 +121,33 @@ def markdown(report):
     if report.get("baseline_accuracy") is not None:
         macs = _millions(report.get("baseline_macs"))
         rows.append([_BASELINE, _percent(report["baseline_accuracy"]), "", "", "100.0 %", macs])
+    for rival in report.get("rivals", {}).values():
+        macs = _millions(rival.get("macs"))
+        rows.append([rival["label"], _percent(rival["accuracy"]), "", "", "", macs])
     header = [
         "model",
         "accuracy",
-        "with random locations",
+        f"with random {_plural(unit, 2)}",
         "attended only",
         "seen at full resolution",
         "million multiply-adds per image",
     ]
     lines = [f"# {report.get('name', 'Report')}", "", *_table(header, rows), ""]
+    if "object_coverage" in report:
+        hit = "Centre of a true box is in a chosen patch"
+        random_hit = "… in one of as many random patches"
+    else:
+        hit, random_hit = "Most probable box contains the object's centre", "… a random box does"
     facts = [
+        ("Share of the most frequent class", "majority", _percent),
         ("Accuracy with the right location given", "accuracy_oracle_location", _percent),
-        ("Most probable box contains the digit's centre", "hit_rate", _percent),
-        ("… a random box does", "hit_rate_random", _percent),
+        (hit, "hit_rate", _percent),
+        (random_hit, "hit_rate_random", _percent),
+        ("Share of the true boxes that chosen patches cover", "object_coverage", _percent),
         ("Entropy of the policy (nats)", "policy_entropy", "{:.3f}".format),
         ("Entropy of the uniform policy (nats)", "policy_entropy_uniform", "{:.3f}".format),
         ("Test images", "images", "{:,}".format),
-        ("Locations in training", "locations", str),
+        (f"{_plural(unit, 2).capitalize()} in training", "locations", str),
         ("Parameters", "parameters", "{:,}".format),
         ("Trainable parameters", "trainable_parameters", "{:,}".format),
         ("Training time", "train_seconds", _seconds),
@@ -167,6 +179,7 @@ def plot_accuracy_vs_compute(report, path):
     from matplotlib.figure import Figure
 
     keys = [key for key in _keys(report) if key in report.get("macs", {})]
+    model, unit = report.get("model", "TNet"), report.get("unit", "location")
     figure = Figure(figsize=(7.2, 4.6), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     macs = np.array([report["macs"][key] for key in keys]) / 1e6
@@ -180,9 +193,9 @@ def plot_accuracy_vs_compute(report, path):
             color="#9aa0a6",
             marker="o",
             linestyle="--",
-            label="TNet, random locations",
+            label=f"{model}, random {_plural(unit, 2)}",
         )
-    axes.plot(macs, accuracy, color="#1a5fb4", marker="o", linewidth=2, label="TNet")
+    axes.plot(macs, accuracy, color="#1a5fb4", marker="o", linewidth=2, label=model)
     for key, x, y in zip(keys, macs, accuracy, strict=True):
         axes.annotate(
             "0 (context only)" if key == "0" else key,
@@ -202,6 +215,16 @@ def plot_accuracy_vs_compute(report, path):
             linestyle="",
             label="same backbone on the full image",
         )
+    markers = iter("Dv^PX<>*")
+    for rival in report.get("rivals", {}).values():
+        if rival.get("macs"):
+            axes.plot(
+                [rival["macs"] / 1e6],
+                [rival["accuracy"]],
+                marker=next(markers, "."),
+                linestyle="",
+                label=rival["label"],
+            )
     if report.get("accuracy_oracle_location") is not None and "1" in keys:
         axes.plot(
             [report["macs"]["1"] / 1e6],
@@ -210,7 +233,7 @@ def plot_accuracy_vs_compute(report, path):
             marker="*",
             markersize=12,
             linestyle="",
-            label="TNet, right location given",
+            label=f"{model}, right {unit} given",
         )
     axes.set_xscale("log")
     _plain_log_ticks(axes)
@@ -218,7 +241,9 @@ def plot_accuracy_vs_compute(report, path):
     axes.set_xlabel("million multiply-adds per image (log scale)")
     axes.set_ylabel("test accuracy")
     axes.set_title(
-        "Accuracy against compute; numbers are locations per image", fontsize=11, loc="left"
+        f"Accuracy against compute; numbers are {_plural(unit, 2)} per image",
+        fontsize=11,
+        loc="left",
     )
     axes.grid(True, which="major", color="#e4e4e4")
     axes.spines[["top", "right"]].set_visible(False)
@@ -245,6 +270,12 @@ def _table(header, rows):
         "|---" * len(header) + "|",
         *("| " + " | ".join(row) + " |" for row in rows),
     ]
+
+
+def _plural(unit, count):
+    if str(count) == "1":
+        return unit
+    return f"{unit}es" if unit.endswith("ch") else f"{unit}s"
 
 
 def _percent(value):

@@ -9,12 +9,13 @@ from tnet_keras.layers.aggregation import (
     SumAggregation,
 )
 from tnet_keras.layers.location import ContextLocationModule, SqueezeExciteLocationModule
-from tnet_keras.layers.patch_selection import PatchSelection
+from tnet_keras.layers.patch_selection import SELECTORS, PatchSelection
 from tnet_keras.layers.positional import PositionalEncoding, sinusoidal_code
 from tnet_keras.layers.scorers import ConvScorer, RegionProposalScorer
 from tnet_keras.layers.transformer import TransformerAggregation
 
 __all__ = [
+    "SELECTORS",
     "ClassifierHead",
     "ConcatenationAggregation",
     "ContextLocationModule",

@@ -104,13 +104,14 @@ class PatchSelection(keras.layers.Layer):
         self.num_samples, self.noise, self.mode = num_samples, noise, mode
         self.epsilon, self.pad_value, self.seed = epsilon, pad_value, seed
         # Groups of candidates of one size each; together they are the N candidates in order.
+        self.map_size = None
         if self.view_size is None:
             self.groups = [boxes for level in NTS_ANCHORS for boxes in level.anchor_boxes()]
         else:
-            map_size = score_map_size(self.view_size)
+            self.map_size = score_map_size(self.view_size)
             self.groups = [
                 score_map_boxes(
-                    self.image_size, self.view_size, map_size, self.patch_size, centres
+                    self.image_size, self.view_size, self.map_size, self.patch_size, centres
                 )
             ]
         self.boxes = np.concatenate(self.groups)

@@ -3,10 +3,13 @@
 import keras
 import tensorflow as tf
 
+_RESIDUALS = ("post_norm", "gated")
+_POOLINGS = {"sum": tf.reduce_sum, "mean": tf.reduce_mean, "max": tf.reduce_max}
+
 
 @keras.saving.register_keras_serializable(package="tnet_keras")
 class TransformerAggregation(keras.layers.Layer):
-    """Transformer over the vectors of the patches, summed (patch selection, CVPR 2021).
+    """Transformer over the vectors of the patches, then pooled (patch selection, CVPR 2021).
 
     Each patch vector gets a learned position: a dense layer of its row of indicators, which for a
     one-hot row is the embedding of that candidate and for a soft row their mean. Then a projection
@@ -23,10 +26,16 @@ class TransformerAggregation(keras.layers.Layer):
         num_heads: Attention heads.
         dropout: Drop probability.
         dropout_at_inference: Whether dropout is on at inference too.
+        pooling: "sum" (published), "mean" or "max" over the K tokens that leave the blocks.
+        residual: "post_norm" (published): layer normalisation after each sum; or "gated": before
+            attention and network, and what they give is multiplied by learned gains that start at
+            0, so that an untrained layer passes its tokens through. That trains much faster on
+            few examples.
         seed: Seed of the dropout.
 
     Raises:
-        ValueError: If `hidden` is not divisible by `num_heads`.
+        ValueError: If `hidden` is not divisible by `num_heads`, or `pooling` or `residual` is
+            unknown.
 
     Example:
 
@@ -46,6 +55,8 @@ class TransformerAggregation(keras.layers.Layer):
         num_heads=8,
         dropout=0.1,
         dropout_at_inference=False,
+        pooling="sum",
+        residual="post_norm",
         seed=None,
         **kwargs,
     ):
@@ -55,6 +66,14 @@ class TransformerAggregation(keras.layers.Layer):
                 "`hidden` must be divisible by `num_heads`. "
                 f"Received: hidden={hidden}, num_heads={num_heads}"
             )
+        for name, value, known in (
+            ("pooling", pooling, tuple(_POOLINGS)), ("residual", residual, _RESIDUALS),
+        ):  # fmt: skip
+            if value not in known:
+                raise ValueError(
+                    f"`{name}` must be one of {', '.join(known)}. Received: {name}={value!r}"
+                )
+        self.pooling, self.residual = pooling, residual
         self.hidden, self.num_layers, self.num_heads = hidden, num_layers, num_heads
         self.output_dim = hidden
         self.dropout, self.dropout_at_inference, self.seed = dropout, dropout_at_inference, seed
@@ -96,6 +115,10 @@ class TransformerAggregation(keras.layers.Layer):
                     self.dropout, seed=seed, dtype=self.dtype_policy, name=f"{part}_drop{index}"
                 )
                 block[f"{part}_norm"], block[f"{part}_drop"] = norm, drop
+                if self.residual == "gated":
+                    block[f"{part}_gain"] = self.add_weight(
+                        shape=(self.hidden,), initializer="zeros", name=f"{part}_gain{index}"
+                    )
             self.blocks.append(block)
         self.built = True
 
@@ -105,13 +128,24 @@ class TransformerAggregation(keras.layers.Layer):
         x = features + self.position(tf.cast(indicators, features.dtype))
         x = self.projection(x)
         for block in self.blocks:
-            attended = block["attention"](x, x)
-            x = block["attention_norm"](x + block["attention_drop"](attended, training=training))
-            widened = block["narrow"](block["widen"](x))
-            x = block["network_norm"](x + block["network_drop"](widened, training=training))
+            for part, change in (("attention", self._attend), ("network", self._widen)):
+                norm, drop = block[f"{part}_norm"], block[f"{part}_drop"]
+                if self.residual == "gated":
+                    gain = tf.cast(block[f"{part}_gain"], x.dtype)
+                    x += gain * drop(change(block, norm(x)), training=training)
+                else:
+                    x = norm(x + drop(change(block, x), training=training))
         shape = tf.shape(features)[:2]
         weights = tf.fill(shape, 1.0 / tf.cast(shape[1], tf.float32))
-        return tf.reduce_sum(x, axis=1), weights
+        return _POOLINGS[self.pooling](x, axis=1), weights
+
+    @staticmethod
+    def _attend(block, x):
+        return block["attention"](x, x)
+
+    @staticmethod
+    def _widen(block, x):
+        return block["narrow"](block["widen"](x))
 
     def get_config(self):
         return {
@@ -121,5 +155,7 @@ class TransformerAggregation(keras.layers.Layer):
             "num_heads": self.num_heads,
             "dropout": self.dropout,
             "dropout_at_inference": self.dropout_at_inference,
+            "pooling": self.pooling,
+            "residual": self.residual,
             "seed": self.seed,
         }

@@ -8,7 +8,7 @@ from tnet_keras.layers import ClassifierHead
 from tnet_keras.learning import cross_entropy
 from tnet_keras.models.checks import check_images
 from tnet_keras.models.hard_attention import HardAttentionModel
-from tnet_keras.ops import resize_view
+from tnet_keras.ops import downscale_view, resize_view
 
 
 @keras.saving.register_keras_serializable(package="tnet_keras")
@@ -23,12 +23,18 @@ class FullImageClassifier(HardAttentionModel):
         num_classes: Number of classes C.
         dropout: Drop probability before the classifier.
         classifier_initializer: Kernel initialiser of the classifier, or None.
+        position_channels: Whether two channels with the row and the column of each pixel follow
+            the image's own, in 0–255 as those are: with the input scaling "unit" from 0 to 1, as
+            the baselines of patch selection (CVPR 2021) have them. The backbone takes five
+            channels then.
+        antialias: Whether every pixel counts where images are resized (`downscale_view`), instead
+            of those next to the new ones only (`resize_view`).
         seed: Seed of the dropout.
         **kwargs: `l2`, `l2_scope`, `contrastive_weight`, `contrastive_margin`, see
             `HardAttentionModel`, and what a Keras model takes.
 
     Raises:
-        ValueError: If `backbone` is not a `Backbone`.
+        ValueError: If `backbone` is not a `Backbone`, or takes another number of channels.
 
     Example:
 
@@ -39,7 +45,15 @@ class FullImageClassifier(HardAttentionModel):
     """
 
     def __init__(
-        self, backbone, num_classes, dropout=0.0, classifier_initializer=None, seed=None, **kwargs
+        self,
+        backbone,
+        num_classes,
+        dropout=0.0,
+        classifier_initializer=None,
+        position_channels=False,
+        antialias=False,
+        seed=None,
+        **kwargs,
     ):
         head = ClassifierHead(
             num_classes, dropout, classifier_initializer, seed=seed, name="classifier"
@@ -50,9 +64,17 @@ class FullImageClassifier(HardAttentionModel):
                 "`backbone` must be a tnet_keras.backbones.Backbone. "
                 f"Received: backbone={backbone!r}"
             )
+        channels = 5 if position_channels else 3
+        if backbone.image_shape[-1] != channels:
+            raise ValueError(
+                f"`backbone` must take {channels} channels with "
+                f"position_channels={position_channels}. "
+                f"Received: backbone.image_shape={backbone.image_shape}"
+            )
         self.backbone, self.classifier = backbone, head
-        self.image_size = tuple(backbone.network.input_shape[1:3])
-        backbone.build((None, *self.image_size, 3))
+        self.position_channels, self.antialias = position_channels, antialias
+        self.image_size = backbone.image_shape[:2]
+        backbone.build((None, *backbone.image_shape))
         head.build((None, backbone.feature_dim))
         self.built = True
 
@@ -72,7 +94,10 @@ class FullImageClassifier(HardAttentionModel):
         return self.classifier(self._features(images, training), training=training)
 
     def _features(self, images, training):
-        view = resize_view(check_images(images), self.image_size)
+        resize = downscale_view if self.antialias else resize_view
+        view = resize(check_images(images), self.image_size)
+        if self.position_channels:
+            view = _with_positions(view)
         return self.backbone(view, level=1, training=training)[1]
 
     def training_terms(self, images, labels, sample_weight, training):
@@ -101,4 +126,16 @@ class FullImageClassifier(HardAttentionModel):
             **super().get_config(),
             "dropout": self.classifier.dropout,
             "classifier_initializer": self.classifier.kernel_initializer,
+            "position_channels": self.position_channels,
+            "antialias": self.antialias,
         }
+
+
+def _with_positions(images):
+    """Appends the coordinates of the pixels, from 0 (top, left) to 255: `[B, H, W, C + 2]`."""
+    batch, height, width = tf.shape(images)[0], *images.shape[1:3]
+    rows, columns = tf.meshgrid(
+        tf.linspace(0.0, 255.0, height), tf.linspace(0.0, 255.0, width), indexing="ij"
+    )
+    positions = tf.tile(tf.stack([rows, columns], axis=-1)[None], [batch, 1, 1, 1])
+    return tf.concat([tf.cast(images, tf.float32), positions], axis=-1)

@@ -8,7 +8,7 @@ from tnet_keras.layers import ClassifierHead, ConvScorer, MeanAggregation, Patch
 from tnet_keras.learning import cross_entropy, hit_reward, policy_loss, update_baseline
 from tnet_keras.models.checks import check_images
 from tnet_keras.models.hard_attention import HardAttentionModel
-from tnet_keras.ops import resize_view
+from tnet_keras.ops import downscale_view
 
 
 @keras.saving.register_keras_serializable(package="tnet_keras")
@@ -205,7 +205,7 @@ class PatchSelectionClassifier(HardAttentionModel):
 
     def _forward(self, images, training, k, selected=None):
         images = check_images(images)
-        view = resize_view(images, self.selection.view_size)
+        view = downscale_view(images, self.selection.view_size)
         scores = self.scorer(self.backbone.scale_images(view))
         scores = tf.reshape(scores, [-1, self.selection.num_candidates])
         path = self.selection(

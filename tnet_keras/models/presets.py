@@ -10,9 +10,12 @@ import inspect
 from tnet_keras.backbones import Backbone
 from tnet_keras.geometry import RegionGrid
 from tnet_keras.layers import (
+    ConcatenationAggregation,
+    ConvScorer,
     MaxAggregation,
     MeanAggregation,
     PatchSelection,
+    SumAggregation,
     TransformerAggregation,
 )
 from tnet_keras.models.full_image import FullImageClassifier
@@ -34,6 +37,13 @@ _BAGNET = {
 }
 # Patch selection as published, but for the gradient: the released one keeps its diagonal only.
 _TOP_K = {"sigma": 0.05, "num_samples": 500, "noise": "normal"}
+_AGGREGATIONS = {
+    "concat": ConcatenationAggregation,
+    "max": MaxAggregation,
+    "mean": MeanAggregation,
+    "sum": SumAggregation,
+    "transformer": TransformerAggregation,
+}
 _BIRDS = {"cub": (200, 100.0), "nabirds": (555, 50.0)}
 
 
@@ -152,11 +162,12 @@ def _presets():
                 },
             },
         )
-    for suffix, aggregation in (
-        ("", TransformerAggregation),
-        ("_max", MaxAggregation),
-        ("_mean", MeanAggregation),
-    ):
+    presets["cnn_traffic_signs"] = (
+        FullImageClassifier,
+        {"builder": "thin_resnet", "input_shape": (960, 1280, 3)},
+        {"num_classes": 4},
+    )
+    for suffix, aggregation in (("", "transformer"), ("_max", "max"), ("_mean", "mean")):
         presets[f"topk_billiards{suffix}"] = (
             PatchSelectionClassifier,
             {"builder": "resnet18", "input_shape": (100, 100, 3), "input_scaling": "unit"},
@@ -172,7 +183,42 @@ def _presets():
                 },
             },
         )
-    # The demo: the paper's ImageNet geometry with a network that a laptop trains in minutes.
+    resnet18 = {"builder": "resnet18", "input_scaling": "unit"}
+    for suffix, shape in (
+        ("", (1000, 1000, 3)), ("_position", (1000, 1000, 5)), ("_downscaled", (250, 250, 3)),
+    ):  # fmt: skip
+        presets[f"resnet18_billiards{suffix}"] = (
+            FullImageClassifier,
+            {**resnet18, "input_shape": shape},
+            {"num_classes": 9, "position_channels": shape[-1] == 5, "antialias": True},
+        )
+    # The demos: the published geometries in small, with networks that a laptop trains in minutes.
+    presets["topk_billiards_small"] = (
+        PatchSelectionClassifier,
+        {
+            "builder": "convnet",
+            "input_shape": (52, 52, 3),
+            "options": {
+                "filters": (16, 32, 64, 128), "strides": (1, 2, 2, 2), "pooling": "max",
+            },
+        },
+        {
+            "num_classes": 9,
+            "aggregation": {
+                "name": "transformer", "hidden": 128, "num_layers": 2, "pooling": "max",
+                "residual": "gated",
+            },
+            "scorer": {"filters": (8, 8, 16)},
+            "selection": {
+                **_TOP_K,
+                "num_patches": 8,
+                "image_size": (320, 320),
+                "view_size": (104, 104),
+                "patch_size": (52, 52),
+            },
+        },
+    )
+    # The paper's ImageNet geometry with a network that a laptop trains in minutes.
     presets["tnet_needle_digits"] = (
         TNet,
         {"builder": "convnet", "input_shape": (77, 77, 3), "statistics_levels": 2},
@@ -217,7 +263,9 @@ def from_preset(name, **overrides):
         **overrides: Any argument of the model, and of its backbone `input_shape`, `input_scaling`,
             `statistics_levels` and `options` (merged into the preset's). Of a
             `PatchSelectionClassifier`, `selection` is a dict of arguments of `PatchSelection`,
-            merged into the preset's.
+            merged into the preset's; `aggregation` is a layer, a name ("mean", "max", "sum",
+            "concat", "transformer") or a dict of a `name` and arguments; `scorer` a layer or a
+            dict of arguments of `ConvScorer`.
 
     Returns:
         A `TNet`, `PatchSelectionClassifier` or `FullImageClassifier`, built.
@@ -253,9 +301,27 @@ def from_preset(name, **overrides):
     # Layers are described here and made anew for every model.
     if isinstance(arguments.get("selection"), dict):
         arguments["selection"] = PatchSelection(**arguments["selection"], name="selection")
-    if inspect.isclass(arguments.get("aggregation")):
-        arguments["aggregation"] = arguments["aggregation"](name="aggregation")
+    if model_class is PatchSelectionClassifier:
+        arguments["aggregation"] = _aggregation(arguments.get("aggregation", "mean"))
+        if isinstance(arguments.get("scorer"), dict):
+            arguments["scorer"] = ConvScorer(**arguments["scorer"], name="scorer")
     return model_class(Backbone(**backbone), **arguments)
+
+
+def _aggregation(described):
+    """Makes the layer that a name or a dict describes."""
+    if isinstance(described, str):
+        described = {"name": described}
+    if not isinstance(described, dict):
+        return described
+    options = dict(described)
+    name = options.pop("name", None)
+    if name not in _AGGREGATIONS:
+        raise ValueError(
+            f"`aggregation` must be one of {', '.join(_AGGREGATIONS)}. "
+            f"Received: aggregation={described!r}"
+        )
+    return _AGGREGATIONS[name](**options, name="aggregation")
 
 
 def _argument_names(model_class):

@@ -8,18 +8,20 @@ import tensorflow as tf
 MID_GREY = 127.5
 
 
-def _check_rank(name, tensor, rank, meaning):
+def check_rank(name, tensor, rank, meaning):
+    """Raises ValueError unless `tensor` has the rank; `meaning` says what its axes are."""
     if tensor.shape.rank != rank:
         raise ValueError(f"`{name}` must be {meaning}. Received: {name}.shape={tensor.shape}")
 
 
 def _check_boxes(name, boxes):
-    _check_rank(name, boxes, 3, "[B, T, 4] of (y0, x0, y1, x1)")
+    check_rank(name, boxes, 3, "[B, T, 4] of (y0, x0, y1, x1)")
     if boxes.shape[-1] != 4:
         raise ValueError(f"`{name}` must be [B, T, 4]. Received: {name}.shape={boxes.shape}")
 
 
-def _check_size(name, value):
+def check_size(name, value):
+    """Returns `value` as two ints; raises ValueError unless they are positive integers."""
     try:
         height, width = (operator.index(v) for v in value)
     except (TypeError, ValueError):
@@ -48,8 +50,8 @@ def resize_view(images, size):
         ValueError: If `images` is not of rank 4 or `size` not two positive integers.
     """
     images = tf.convert_to_tensor(images)
-    _check_rank("images", images, 4, "[B, H, W, C]")
-    size = _check_size("size", size)
+    check_rank("images", images, 4, "[B, H, W, C]")
+    size = check_size("size", size)
     if tuple(images.shape[1:3]) == size:
         return tf.cast(images, tf.float32)
     if images.dtype in (tf.bfloat16, tf.int8, tf.uint32, tf.uint64):
@@ -92,7 +94,7 @@ def extract_patches(images, boxes, size, box_size=None, bounds=None, margin=0, p
     """
     images = tf.convert_to_tensor(images)
     boxes = tf.stop_gradient(tf.cast(boxes, tf.float32))
-    _check_rank("images", images, 4, "[B, H, W, C]")
+    check_rank("images", images, 4, "[B, H, W, C]")
     _check_boxes("boxes", boxes)
     if images.shape[1] is None or images.shape[2] is None:
         raise ValueError(
@@ -102,12 +104,12 @@ def extract_patches(images, boxes, size, box_size=None, bounds=None, margin=0, p
     if bounds is not None:
         bounds = tf.cast(bounds, tf.float32)
         _check_boxes("bounds", bounds)
-    size = _check_size("size", size)
+    size = check_size("size", size)
     if boxes.shape[1] == 0:
         return tf.zeros([tf.shape(images)[0], 0, *size, images.shape[-1]], tf.float32)
     if box_size is None:
         return _gather_taps(images, boxes, size, bounds, pad_value)
-    return _slice(images, boxes, size, _check_size("box_size", box_size), bounds, margin, pad_value)
+    return _slice(images, boxes, size, check_size("box_size", box_size), bounds, margin, pad_value)
 
 
 def _slice(images, boxes, size, box_size, bounds, margin, pad_value):

@@ -20,7 +20,7 @@ from tnet_keras.ops.checks import check_count, check_one_of, check_scores
 from tnet_keras.ops.noise import exponential_noise, normal_noise
 
 NOISES = ("normal", "gumbel")
-MODES = ("full", "full_baseline", "diagonal")
+PERTURBED_TOP_K_MODES = ("full", "full_baseline", "diagonal")
 # Noise that is alive at one time if the caller sets no chunk: the caches like it, and so do people.
 _DEFAULT_CHUNK_BYTES = 16 * 2**20
 # A batch of unknown size is taken for this many images when chunks are laid out.
@@ -117,7 +117,7 @@ def perturbed_top_k(
     scores = check_scores(scores, k)
     sigma = _check_sigma(sigma)
     check_one_of("noise", noise, NOISES)
-    check_one_of("mode", mode, MODES)
+    check_one_of("mode", mode, PERTURBED_TOP_K_MODES)
     least = 2 if mode == "full_baseline" else 1
     check_count("num_samples", num_samples, least)
     if chunk_size is None:

@@ -21,6 +21,7 @@ OUTPUTS = (
     "checkpoints",
     "tensorboard",
     "baseline",
+    "rivals",
     "saved_model",
 )
 FINISHED, STARTED = "report.json", "flags.txt"

@@ -41,6 +41,7 @@ def make_optimizer(
     warmup_steps=0,
     weight_decay=0.0,
     clip_norm=None,
+    clip_value=None,
     momentum=0.9,
 ):
     """Makes an optimizer whose learning rate follows half a cosine down to zero.
@@ -55,6 +56,7 @@ def make_optimizer(
         warmup_steps: Steps w of the rise, fewer than `steps`.
         weight_decay: Decoupled weight decay. Biases and normalisation parameters are exempt.
         clip_norm: Largest norm of all gradients together, or None.
+        clip_value: Largest size of each value of the gradients, or None.
         momentum: Momentum of "sgd".
 
     Returns:
@@ -81,8 +83,16 @@ def make_optimizer(
         raise ValueError(
             f"`weight_decay` must not be negative. Received: weight_decay={weight_decay}"
         )
-    if clip_norm is not None and not clip_norm > 0:
-        raise ValueError(f"`clip_norm` must be positive or None. Received: clip_norm={clip_norm}")
+    for argument, value in (("clip_norm", clip_norm), ("clip_value", clip_value)):
+        if value is not None and not value > 0:
+            raise ValueError(
+                f"`{argument}` must be positive or None. Received: {argument}={value}"
+            )
+    if clip_norm is not None and clip_value is not None:
+        raise ValueError(
+            "`clip_norm` and `clip_value` exclude each other. "
+            f"Received: clip_norm={clip_norm}, clip_value={clip_value}"
+        )
     if warmup_steps:
         schedule = keras.optimizers.schedules.CosineDecay(
             initial_learning_rate=0.0,
@@ -92,7 +102,7 @@ def make_optimizer(
         )
     else:
         schedule = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
-    options = {"learning_rate": schedule, "global_clipnorm": clip_norm}
+    options = {"learning_rate": schedule, "global_clipnorm": clip_norm, "clipvalue": clip_value}
     if weight_decay:
         options["weight_decay"] = weight_decay
     if name == "sgd":

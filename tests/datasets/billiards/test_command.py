@@ -13,7 +13,7 @@ from tnet_keras.datasets.billiards.__main__ import main
 
 def test_the_command_writes_tables(tmp_path, capsys):
     output = tmp_path / "tables"
-    arguments = [f"--output={output}", "--train=2", "--valid=1", "--image_size=216", "--seed=5"]
+    arguments = [f"--output={output}", "--train=2", "--valid=1", "--image_size=240", "--seed=5"]
     assert main(["billiards", *arguments]) == 0
     printed = capsys.readouterr()
     assert "3/3" in printed.out and f"Wrote 3 tables to {output}" in printed.out

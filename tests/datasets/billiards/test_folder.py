@@ -66,7 +66,7 @@ def test_published_files_are_read_in_the_order_of_their_numbers(published):
         with Image.open(published / "test" / f"{name}.png") as file:
             assert file.mode == "RGBA"
             np.testing.assert_array_equal(image, np.asarray(file)[..., :3])
-    _, sums = examples(read_billiards(published, "test", 2, label="sum_all_modulo10"), 2)
+    _, sums = examples(read_billiards(published, "test", 2, label="sum_modulo_10"), 2)
     np.testing.assert_array_equal(sums, [5, 2])
 
 
@@ -116,7 +116,7 @@ def resize_image(folder):
         ),
         (
             write("10.json", b'[{"position": [1], "number": 1, "color": [1, 0, 0]}]'),
-            {"label": "left_color_min_max"},
+            {"label": "min_or_max_by_color"},
             r"`color` must be one of .* Received: color=\[1, 0, 0\] in '.*10.json'",
         ),
         (lambda folder: (folder / "10.png").unlink(), {}, r"test' without '10.png'"),

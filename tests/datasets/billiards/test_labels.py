@@ -42,5 +42,5 @@ def test_unknown_questions_and_colours_are_refused():
     with pytest.raises(ValueError, match=r"`label` must be one of .* Received: label='median'"):
         billiard_label([ball(1, 1)], "median")
     with pytest.raises(ValueError, match=r"`color` must be one of .* Received: color='pink'"):
-        billiard_label([ball(1, 1, "pink")], "left_color_min_max")
+        billiard_label([ball(1, 1, "pink")], "min_or_max_by_color")
     assert billiard_label([ball(1, 1, "pink")], "max_left_right") == 0

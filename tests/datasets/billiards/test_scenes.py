@@ -32,8 +32,8 @@ def test_priors_are_the_published_ones(annotations):
     assert expected[-1] == 17 / 81
     np.testing.assert_allclose(shares("max_left_right"), expected, atol=0.025)
     np.testing.assert_allclose(shares("rightmost_number"), 1 / 9, atol=0.02)
-    np.testing.assert_allclose(shares("sum_all_modulo10"), 1 / 10, atol=0.02)
-    assert shares("left_color_min_max")[[0, 8]].min() > 0.15  # All cool or all warm: min or max.
+    np.testing.assert_allclose(shares("sum_modulo_10"), 1 / 10, atol=0.02)
+    assert shares("min_or_max_by_color")[[0, 8]].min() > 0.15  # All cool or all warm: min or max.
 
 
 def test_balls_follow_the_rules(annotations):
@@ -49,8 +49,8 @@ def test_balls_follow_the_rules(annotations):
     boxes = np.array([one["box"] for one in every])
     diameters = boxes[:, 2:] - boxes[:, :2]
     np.testing.assert_allclose(diameters[:, 0], diameters[:, 1], atol=2e-3)
-    assert 27.999 < diameters.min() < 28.1 and 33.9 < diameters.max() < 34.001
-    assert boxes[:, :2].min() >= 12 and boxes[:, 2:].max() <= 216 - 12
+    assert 33.999 < diameters.min() < 34.1 and 39.9 < diameters.max() < 40.001
+    assert boxes[:, :2].min() >= 12 and boxes[:, 2:].max() <= 240 - 12
     positions = np.array([one["position"] for one in every])
     np.testing.assert_allclose(positions, (boxes[:, :2] + boxes[:, 2:])[:, ::-1] / 2, atol=2e-3)
     # Numbers and places have nothing to do with each other: repeats are allowed.
@@ -82,7 +82,7 @@ def test_every_ball_shows_its_colour():
         for one in balls:
             (x, y), (y0, _, y1, _) = one["position"], one["box"]
             radius = (y1 - y0) / 2
-            rows, columns = np.mgrid[0:216, 0:216] + 0.5
+            rows, columns = np.mgrid[0:240, 0:240] + 0.5
             distance = np.hypot(rows - y, columns - x)
             ring = (distance < 0.95 * radius) & (distance > 0.75 * radius)
             color = np.median(image[ring], axis=0)

@@ -18,7 +18,7 @@ from tnet_keras.datasets.billiards.stream import shift_with_black
 def test_shapes_dtypes_and_ranges():
     dataset = billiards("test", 4, num_examples=6, config=TINY, with_boxes=True)
     images, labels, boxes = dataset.element_spec
-    assert images.shape.as_list() == [None, 216, 216, 3]
+    assert images.shape.as_list() == [None, 240, 240, 3]
     assert labels.shape.as_list() == [None] and boxes.shape.as_list() == [None, 2, 4]
     assert (images.dtype, labels.dtype, boxes.dtype) == (tf.uint8, tf.int32, tf.float32)
     assert [len(batch[1]) for batch in dataset] == [4, 2]
@@ -84,7 +84,7 @@ def test_random_shift_moves_table_and_boxes():
     )
     for image, moved, (down, right) in zip(images, moved_images, shifts, strict=True):
         padded = np.pad(image, ((10, 10), (10, 10), (0, 0)))
-        expected = padded[10 - down : 226 - down, 10 - right : 226 - right]
+        expected = padded[10 - down : 250 - down, 10 - right : 250 - right]
         np.testing.assert_array_equal(moved, expected)
     evaluated = {"split": "test", "num_examples": 2}
     assert_same(tables(2, **evaluated), tables(2, random_shift=10, **evaluated))
@@ -131,3 +131,35 @@ def test_fit_takes_the_stream():
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         billiards(**arguments)
+
+
+def test_warmup_begins_with_one_ball_and_ends_with_the_published_number():
+    counts = [
+        len(BilliardScenes(TINY, "train", 0).annotate(index, share=index / 40))
+        for index in range(40)
+    ]
+    assert set(counts[:5]) == {1}
+    assert max(counts[:20]) <= 4 and max(counts[30:]) > 4
+    images, labels, boxes = tables(45, warmup_examples=40)
+    for index in (0, 10, 39):
+        image, balls = BilliardScenes(TINY, "train", 0).draw(index, index / 40)
+        np.testing.assert_array_equal(images[index], image)
+        assert labels[index] == billiard_label(balls, "max_left_right")
+    # One ball is the leftmost and the rightmost; after the warm-up come the usual tables.
+    np.testing.assert_array_equal(boxes[0, 0], boxes[0, 1])
+    assert_same([part[40:] for part in tables(45)], [images[40:], labels[40:], boxes[40:]])
+    resumed = tables(15, warmup_examples=40, start=30)
+    assert_same(resumed, [images[30:], labels[30:], boxes[30:]])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"warmup_examples": -1},
+        {"warmup_examples": 5, "split": "test"},
+        {"warmup_examples": 5, "cache": True, "num_examples": 8},
+    ],
+)
+def test_warmup_that_cannot_be_is_named(arguments):
+    with pytest.raises(ValueError, match="`warmup_examples` must.*Received: warmup_examples="):
+        tables(1, **arguments)

@@ -5,7 +5,7 @@ import numpy as np
 from tnet_keras.datasets import BilliardsConfig, billiards
 from tnet_keras.datasets.billiards.painter import BALL_COLORS
 
-TINY = BilliardsConfig.small(image_size=216)
+TINY = BilliardsConfig.small(image_size=240)
 COLORS = tuple(BALL_COLORS)
 
 

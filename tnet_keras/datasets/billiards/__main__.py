@@ -12,7 +12,6 @@ _USAGE = """Draws billiard tables and writes them to a new folder, in the layout
 
   python -m tnet_keras.datasets.billiards --output=tables --train=800 --valid=200 --test=1000
 """
-_SMALL = 500  # Pixels; the balls of the published task need more room.
 
 
 def _flags():
@@ -25,8 +24,7 @@ def _flags():
         flags.DEFINE_integer(name, 0, text, lower_bound=0, **only)
     flags.DEFINE_integer(
         "image_size", 1000,
-        f"Side of the images in pixels. Under {_SMALL} the balls are those of "
-        "BilliardsConfig.small().",
+        "Side of the images in pixels. Under 500 the balls are those of BilliardsConfig.small().",
         lower_bound=1, **only,
     )  # fmt: skip
     flags.DEFINE_integer("seed", 0, "Other seed, other tables.", lower_bound=0, **only)
@@ -56,11 +54,7 @@ def main(argv=None):
         counts = {"train": values.train, "validation": values.valid, "test": values.test}
         if not any(counts.values()):
             raise flags.Error("Flags --train, --valid or --test must say how many tables to draw.")
-        size = values.image_size
-        if size < _SMALL:
-            config = BilliardsConfig.small(size)
-        else:
-            config = BilliardsConfig(image_size=size)
+        config = BilliardsConfig.of_size(values.image_size)
         write_billiards(values.output, counts, values.seed, config, progress=True)
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)

@@ -8,8 +8,8 @@ the ball lies), `number` (1-9) and `color` (a name).
 BILLIARD_LABELS = {
     "max_left_right": 9,
     "rightmost_number": 9,
-    "sum_all_modulo10": 10,
-    "left_color_min_max": 9,
+    "sum_modulo_10": 10,
+    "min_or_max_by_color": 9,
 }
 _COOL, _WARM = ("green", "blue", "purple"), ("yellow", "red", "orange")
 
@@ -19,7 +19,7 @@ def billiard_label(balls, label):
 
     Args:
         balls: annotation, a list of dicts with `position`, `number` and `color`; not empty.
-        label: "max_left_right", "rightmost_number", "sum_all_modulo10" or "left_color_min_max".
+        label: "max_left_right", "rightmost_number", "sum_modulo_10" or "min_or_max_by_color".
 
     Returns:
         int in `[0, BILLIARD_LABELS[label])`.
@@ -38,8 +38,8 @@ def billiard_label(balls, label):
     functions = {
         "max_left_right": max_left_right,
         "rightmost_number": rightmost_number,
-        "sum_all_modulo10": sum_all_modulo10,
-        "left_color_min_max": left_color_min_max,
+        "sum_modulo_10": sum_modulo_10,
+        "min_or_max_by_color": min_or_max_by_color,
     }
     return functions[label](balls)
 
@@ -70,12 +70,12 @@ def rightmost_number(balls):
     return outermost(balls)[1]["number"] - 1
 
 
-def sum_all_modulo10(balls):
+def sum_modulo_10(balls):
     """The last digit of the sum of all numbers of `balls`: 0-9."""
     return sum(ball["number"] for ball in balls) % 10
 
 
-def left_color_min_max(balls):
+def min_or_max_by_color(balls):
     """The smallest number of `balls` if the leftmost is of a cool colour, else the largest.
 
     Less 1, so 0-8. Green, blue and purple are cool; yellow, red and orange are warm.

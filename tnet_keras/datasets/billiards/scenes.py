@@ -25,6 +25,7 @@ _HIGHEST = (_DISC / 2 - 1.1 * _OFF_CENTRE) / 0.6
 _STAINS = 0.2  # Blur of the stains, in heights of a digit.
 _LAYOUTS = 32  # Tried at once; about every third has balls that do not touch.
 _MOST_OVERLAPS = 6.0
+_SMALL = 500  # Pixels; the balls of the published task need more room.
 
 
 @keras.saving.register_keras_serializable(package="tnet_keras")
@@ -128,7 +129,7 @@ class BilliardsConfig:
 
     @classmethod
     def small(cls, image_size=320):
-        """The same task in small: readable numbers on balls of 28-34 pixels.
+        """The same task in small: readable numbers on balls of 34-40 pixels.
 
         Args:
             image_size: int, side of the image in pixels, at best 250-400.
@@ -138,11 +139,23 @@ class BilliardsConfig:
         """
         return cls(
             image_size=image_size,
-            ball_diameter=(28.0, 34.0),
-            digit_height=(8.0, 9.5),
+            ball_diameter=(34.0, 40.0),
+            digit_height=(10.0, 11.5),
             ball_gap=2.0,
             rail_width=12.0,
         )
+
+    @classmethod
+    def of_size(cls, image_size):
+        """The published task at a size: with `small` balls where those would find no room.
+
+        Args:
+            image_size: int, side of the image in pixels.
+
+        Returns:
+            `BilliardsConfig`: the defaults from 500 pixels, else `small(image_size)`.
+        """
+        return cls.small(image_size) if image_size < _SMALL else cls(image_size=image_size)
 
     def get_config(self):
         """The fields as a dict of JSON types."""
@@ -178,30 +191,33 @@ class BilliardScenes:
             config.wear, _STAINS * sum(config.digit_height) / 2,
         )  # fmt: skip
 
-    def annotate(self, index):
+    def annotate(self, index, share=1.0):
         """Says what is on a table without drawing it.
 
         Args:
             index: int >= 0, which table.
+            share: float in [0, 1], see `draw`.
 
         Returns:
             List of dicts, one per ball, as the authors' JSON files have them: `position`
             ([x, y], here the centre in pixels), `number` (1-9), `color` (a name); and `box`,
             [y0, x0, y1, x1] in pixels, half-open.
         """
-        return _annotation(self._layout(self._random(index)))
+        return _annotation(self._layout(self._random(index), share))
 
-    def draw(self, index):
+    def draw(self, index, share=1.0):
         """Draws a table.
 
         Args:
             index: int >= 0, which table.
+            share: float in [0, 1]: both bounds of the number of balls are multiplied by it, and
+                are 1 at least. Another share is another table.
 
         Returns:
             Tuple of `[S, S, 3]` uint8 and the annotation, as of `annotate`.
         """
         random = self._random(index)
-        balls = self._layout(random)
+        balls = self._layout(random, share)
         annotation = _annotation(balls)
         look = self._look(random, balls)
         return self._painter.paint(balls, look), annotation
@@ -210,19 +226,20 @@ class BilliardScenes:
         sequence = np.random.SeedSequence(self._seed, spawn_key=(self._split, int(index)))
         return np.random.default_rng(sequence)
 
-    def _layout(self, random):
+    def _layout(self, random, share):
         """Which balls lie where: dict of `[N]` arrays."""
         config = self._config
-        count = random.integers(config.num_balls[0], config.num_balls[1], endpoint=True)
+        low, high = (max(1, round(share * bound)) for bound in config.num_balls)
+        count = random.integers(low, high, endpoint=True)
         # Hundredths of a pixel: so that JSON files stay short, and say exactly what was drawn.
         diameter = np.round(random.uniform(*config.ball_diameter, count), 2)
-        low = config.rail_width + diameter / 2 + 1
+        margin = config.rail_width + diameter / 2 + 1
         apart = (diameter[:, None] + diameter[None, :]) / 2 + config.ball_gap
         first, second = np.triu_indices(count, 1)
         apart = apart[first, second] ** 2
         while True:  # Ends: `BilliardsConfig` sees to it that enough layouts are free of overlaps.
             centre = random.random((_LAYOUTS, 2, count))
-            centre = np.round(low + centre * (config.image_size - 2 * low), 2)
+            centre = np.round(margin + centre * (config.image_size - 2 * margin), 2)
             squared = ((centre[..., first] - centre[..., second]) ** 2).sum(1)
             free = np.flatnonzero((squared >= apart).all(1))
             if free.size:

@@ -28,6 +28,7 @@ def billiards(
     training=None,
     cache=False,
     random_shift=0,
+    warmup_examples=0,
     start=0,
 ):
     """Tables of 4-8 numbered balls, of which the outermost two decide about the label.
@@ -51,6 +52,8 @@ def billiards(
             per value: 4,000 tables of 320 x 320 take 1.2 GB, 8,000 of 1000 x 1000 take 24 GB).
         random_shift: int >= 0, pixels; in training each table is shifted by up to that much in y
             and x, black coming in over the border (published: 50 at 1000 x 1000).
+        warmup_examples: int >= 0. The i-th training example has fewer balls: the bounds of their
+            number are multiplied by i / `warmup_examples`, and are 1 at least. (Not published.)
         start: int >= 0, how many examples of the stream to leave out (to resume); costs nothing.
 
     Returns:
@@ -59,8 +62,8 @@ def billiards(
         and the rightmost ball; shifted along, and clipped to the image.
 
     Raises:
-        ValueError: if an argument is out of range, or `cache` is set for an endless stream of
-            fresh tables.
+        ValueError: if an argument is out of range, `cache` is set for an endless stream of fresh
+            tables, or a warm-up is asked for with `cache` or outside training.
 
     Example:
         config = BilliardsConfig.small(image_size=256)
@@ -74,6 +77,11 @@ def billiards(
         )
     if cache and training and num_examples is None:
         raise ValueError("`cache` needs a fixed `num_examples`. Received: num_examples=None")
+    if warmup_examples < 0 or (warmup_examples and (cache or not training)):
+        raise ValueError(
+            "`warmup_examples` must be at least 0, and needs training=True and cache=False. "
+            f"Received: warmup_examples={warmup_examples}, training={training}, cache={cache}"
+        )
     if not training and num_examples is None:
         num_examples = DEFAULT_EVALUATION_EXAMPLES
     config = BilliardsConfig() if config is None else config
@@ -84,9 +92,10 @@ def billiards(
         kept = np.empty((num_examples, size, size, 3), np.uint8)
         drawn = np.zeros(num_examples, bool)
 
-    def draw(index):
+    def draw(position, index):
         if not cache:
-            image, balls = scenes.draw(index)
+            share = min(1.0, float(position) / warmup_examples) if warmup_examples else 1.0
+            image, balls = scenes.draw(index, share)
         else:
             balls = scenes.annotate(index)
             if not drawn[index]:
@@ -95,9 +104,9 @@ def billiards(
             image = kept[index]
         return image, np.int32(billiard_label(balls, label)), _boxes(balls)
 
-    def read(index):
+    def read(position, index):
         outputs = (tf.uint8, tf.int32, tf.float32)
-        return tf.numpy_function(draw, [index], outputs, stateful=False)
+        return tf.numpy_function(draw, [position, index], outputs, stateful=False)
 
     order = example_order(num_examples, training, seed, start)
     limit = random_shift if training else 0
@@ -156,7 +165,7 @@ def read_billiards(
     if with_boxes:
         boxes = tf.constant(np.stack([_boxes(balls) for balls in annotations]))
 
-    def read(index):
+    def read(position, index):
         image = tf.io.decode_png(tf.io.read_file(names[index]), channels=3)
         return image, labels[index], boxes[index] if with_boxes else tf.zeros((2, 4))
 
@@ -192,7 +201,7 @@ def _boxes(balls):
 
 def _batches(order, read, size, batch_size, seed, training, limit, with_boxes):
     def example(position, index):
-        image, label, boxes = read(index)
+        image, label, boxes = read(position, index)
         image.set_shape((*size, 3))
         label.set_shape(())
         boxes.set_shape((2, 4))

@@ -1,0 +1,70 @@
+"""Trains, measures, reports and exports patch selection on billiard tables.
+
+    python experiments/billiards_topk.py --flagfile=experiments/flagfiles/billiards_demo.flags
+    python experiments/billiards_topk.py --preset=topk_billiards --dry_run
+
+The task is the larger number of the leftmost and the rightmost ball. What goes to --workdir, and
+the flags that all experiments share, are told in experiment.py.
+"""
+
+import experiment
+import topk
+from absl import flags
+
+from tnet_keras import datasets
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_enum("label", "max_left_right", list(datasets.BILLIARD_LABELS), "The question.")
+flags.DEFINE_integer("warmup_examples", 0, "First ones have fewer balls.", lower_bound=0)
+
+
+def downscaled(factor):
+    return lambda model: tuple(side // factor for side in model.image_size)
+
+
+class BilliardsTopK(topk.TopK):
+    """Patch selection on billiard tables, drawn or read from the authors' folders."""
+
+    defaults = {
+        "name": "billiards_topk", "dataset": "billiards", "preset": "topk_billiards_small",
+    }  # fmt: skip
+    recorded = (*topk.TopK.recorded, "label")
+    full_image_rivals = {
+        "full_image": topk.full_image_rival(
+            "resnet18_billiards", "ResNet-18 on the full image", image_size=downscaled(1)
+        ),
+        "full_image_position": topk.full_image_rival(
+            "resnet18_billiards_position", "ResNet-18 on the full image and its coordinates",
+            image_size=downscaled(1),
+        ),
+        "downscaled": topk.full_image_rival(
+            "resnet18_billiards", "ResNet-18 on the image downscaled by 4",
+            image_size=downscaled(4),
+        ),
+    }  # fmt: skip
+
+    def load(self, split, image_size, batch_size, **options):
+        options.update(label=FLAGS.label, with_boxes=split == "test")
+        if split == "train":
+            options.update(random_shift=FLAGS.random_shift)
+        if FLAGS.dataset == "billiards":
+            counts = {
+                "train": FLAGS.num_train_examples,
+                "validation": FLAGS.num_validation_examples,
+                "test": FLAGS.num_test_examples,
+            }
+            options.update(num_examples=counts[split])
+            if split == "train":
+                options.update(cache=FLAGS.cache, warmup_examples=FLAGS.warmup_examples)
+        return datasets.load_billiards(
+            FLAGS.dataset, split, image_size, batch_size, FLAGS.seed, **options
+        )
+
+
+def main(argv=None):
+    experiment.run(BilliardsTopK(), argv)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""What the experiments with patch selection share beside experiment.py: flags, model and rivals."""
+
+import experiment
+import numpy as np
+from absl import flags
+
+import tnet_keras
+from tnet_keras.evaluation import evaluate_selection
+from tnet_keras.layers import SELECTORS
+from tnet_keras.ops import PERTURBED_TOP_K_MODES
+from tnet_keras.training import loop
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_integer("patches", None, "Patches K per image.", lower_bound=1)
+flags.DEFINE_list("eval_patches", None, "Numbers of patches to evaluate with, such as 5,10.")
+flags.DEFINE_enum("selector", None, list(SELECTORS), "How patches are chosen in training.")
+flags.DEFINE_enum("mode", None, list(PERTURBED_TOP_K_MODES), "Gradient of the perturbed Top-K.")
+flags.DEFINE_float("sigma", None, "Scale of the noise at the start.", lower_bound=0.0)
+flags.DEFINE_bool("decay_sigma", True, "Let sigma fall linearly to 0 over the training.")
+flags.DEFINE_integer("noise_samples", None, "Samples of the noise per image.", lower_bound=1)
+flags.DEFINE_float("entropy_weight", None, "Weight of the entropy of the scores.")
+flags.DEFINE_string("aggregation", None, "mean, max, sum, concat or transformer.")
+flags.DEFINE_list(
+    "rivals", [],
+    "Models trained beside with the same budget: aggregations (mean, max, transformer), selectors "
+    "as selector_random, and what the experiment adds.",
+)  # fmt: skip
+
+_AGGREGATIONS = ("mean", "max", "sum", "concat", "transformer")
+
+
+class TopK(experiment.Experiment):
+    """An experiment whose model chooses K patches at once."""
+
+    recorded = ("patches",)
+    #: Full-image networks that can be asked for as rivals, by name; see `full_image_rival`.
+    full_image_rivals = {}
+
+    def build_model(self, num_classes=None, aggregation=None, selector=None):
+        options = {"seed": FLAGS.seed, **experiment.model_options()}
+        selection = dict(options.pop("selection", {}))
+        image_size = options.pop("image_size", None)
+        given = {
+            "image_size": image_size,
+            "num_patches": FLAGS.patches,
+            "selector": selector or FLAGS.selector,
+            "mode": FLAGS.mode,
+            "sigma": FLAGS.sigma,
+            "num_samples": FLAGS.noise_samples,
+            "decay_steps": self.total_steps() if FLAGS.decay_sigma else None,
+            "seed": FLAGS.seed,
+        }
+        selection.update({name: value for name, value in given.items() if value is not None})
+        given = {
+            "num_classes": num_classes,
+            "entropy_weight": FLAGS.entropy_weight,
+            "aggregation": aggregation or FLAGS.aggregation,
+        }
+        options.update({name: value for name, value in given.items() if value is not None})
+        model = experiment.build_preset({**options, "selection": selection})
+        if not hasattr(model, "selection"):
+            raise ValueError(f"`preset` must select patches. Received: preset={FLAGS.preset!r}")
+        return model
+
+    def total_steps(self):
+        """Steps of the training, over which sigma falls, or None if the data are to say."""
+        steps = FLAGS.steps_per_epoch
+        if steps is None and FLAGS.num_train_examples:
+            steps = max(1, FLAGS.num_train_examples // FLAGS.batch_size)
+        return FLAGS.epochs * steps if steps else None
+
+    def locations(self, model):
+        own = (model.selection.num_patches,)
+        texts = FLAGS.eval_patches or []
+        counts = experiment.integers("eval_patches", texts)
+        return sorted({own, *((count,) for count in counts)})
+
+    def rivals(self, model):
+        return {name: self.rival(name, model) for name in FLAGS.rivals}
+
+    def rival(self, name, model):
+        """Describes one of --rivals."""
+        selectors = {f"selector_{selector}": selector for selector in SELECTORS}
+        if name in self.full_image_rivals:
+            label, build = self.full_image_rivals[name](model)
+        elif name in _AGGREGATIONS:
+            label = f"patch selection, {name} aggregation"
+            build = lambda: self.build_model(model.num_classes, aggregation=name)  # noqa: E731
+        elif name in selectors:
+            label = f"patch selection, selector {selectors[name]}"
+            build = lambda: self.build_model(model.num_classes, selector=selectors[name])  # noqa: E731
+        else:
+            known = [*self.full_image_rivals, *_AGGREGATIONS, *selectors]
+            raise ValueError(f"`rivals` must be of {', '.join(known)}. Received: rivals={name}")
+        return experiment.Rival(
+            label, build, FLAGS.epochs, FLAGS.steps_per_epoch, FLAGS.batch_size,
+            FLAGS.learning_rate,
+        )  # fmt: skip
+
+    def evaluate(self, model, data, chosen):
+        measured = evaluate_selection(
+            model, data.dataset, chosen, FLAGS.seed, verbose=loop.progress_mode()
+        )
+        uniform = float(np.log(model.selection.num_candidates))
+        return {
+            **measured, "policy_entropy_uniform": uniform, "model": "Patch selection",
+            "unit": "patch",
+        }  # fmt: skip
+
+    def drawing(self, model):
+        selection = model.selection
+        if selection.view_size is None:
+            return {}
+        return {"base_resolution": selection.view_size, "grid": selection.map_size}
+
+
+def full_image_rival(preset, label, **options):
+    """Describes a preset that sees the full image, for `TopK.full_image_rivals`.
+
+    Args:
+        preset: Its name.
+        label: Its row in the report.
+        **options: Further arguments of `from_preset`; functions are called with the main model.
+
+    Returns:
+        Function of the main model that returns the label and a function that builds the rival.
+    """
+
+    def describe(model):
+        given = {key: value(model) if callable(value) else value for key, value in options.items()}
+        return label, lambda: tnet_keras.from_preset(
+            preset, num_classes=model.num_classes, seed=FLAGS.seed, **given
+        )
+
+    return describe
