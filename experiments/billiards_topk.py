@@ -19,8 +19,9 @@ flags.DEFINE_enum("label", "max_left_right", list(datasets.BILLIARD_LABELS), "Th
 flags.DEFINE_integer("warmup_examples", 0, "First ones have fewer balls.", lower_bound=0)
 
 
-def downscaled(factor):
-    return lambda model: tuple(side // factor for side in model.image_size)
+def shape(factor=1, channels=3):
+    """The input shape of a network that sees the main model's image, downscaled by a factor."""
+    return lambda model: (*(side // factor for side in model.image_size), channels)
 
 
 class BilliardsTopK(topk.TopK):
@@ -32,15 +33,15 @@ class BilliardsTopK(topk.TopK):
     recorded = (*topk.TopK.recorded, "label")
     full_image_rivals = {
         "full_image": topk.full_image_rival(
-            "resnet18_billiards", "ResNet-18 on the full image", image_size=downscaled(1)
+            "resnet18_billiards", "ResNet-18 on the full image", input_shape=shape()
         ),
         "full_image_position": topk.full_image_rival(
             "resnet18_billiards_position", "ResNet-18 on the full image and its coordinates",
-            image_size=downscaled(1),
+            input_shape=shape(channels=5),
         ),
         "downscaled": topk.full_image_rival(
-            "resnet18_billiards", "ResNet-18 on the image downscaled by 4",
-            image_size=downscaled(4),
+            "resnet18_billiards_downscaled", "ResNet-18 on the image downscaled by 4",
+            input_shape=shape(factor=4),
         ),
     }  # fmt: skip
 

@@ -95,14 +95,18 @@ def integers(name, texts):
         raise ValueError(f"`{name}` must be integers. Received: {name}={','.join(texts)}") from None
 
 
+def json_object(name):
+    """Reads a flag that is a JSON object."""
+    text = FLAGS[name].value
+    try:
+        return dict(json.loads(text))
+    except (TypeError, ValueError):
+        raise ValueError(f"`{name}` must be a JSON object. Received: {name}={text}") from None
+
+
 def model_options():
     """Reads --model_options and --image_size: arguments of `from_preset`."""
-    try:
-        options = dict(json.loads(FLAGS.model_options))
-    except (TypeError, ValueError):
-        raise ValueError(
-            f"`model_options` must be a JSON object. Received: model_options={FLAGS.model_options}"
-        ) from None
+    options = json_object("model_options")
     if FLAGS.image_size is not None:
         options["image_size"] = integers("image_size", FLAGS.image_size)
     return options

@@ -14,6 +14,7 @@ from absl import flags
 import tnet_keras
 from tnet_keras import datasets
 from tnet_keras.evaluation import evaluate_policy, profile
+from tnet_keras.layers import SELECTORS
 from tnet_keras.models.checks import check_locations
 from tnet_keras.training import loop
 
@@ -25,6 +26,8 @@ flags.DEFINE_float("warmup_scale", 1.0, "needle_digits: how much larger the firs
 flags.DEFINE_list("locations", None, "Locations per grid and level in training, such as 2,1.")
 flags.DEFINE_list("eval_locations", None, "Locations to evaluate with, such as 0,1,2,2x1.")
 flags.DEFINE_enum("selection", None, ["sample", "top_k"], "Choice of locations in training.")
+flags.DEFINE_enum("selector", None, list(SELECTORS), "What teaches the location module.")
+flags.DEFINE_string("selector_options", None, "JSON object: arguments of the selector.")
 flags.DEFINE_enum("rule", None, ["paper", "original"], "Learning rule.")
 flags.DEFINE_integer("samples", None, "Location samples per image in training.", lower_bound=1)
 flags.DEFINE_float("lambda_f", None, "Weight of the policy terms.")
@@ -52,6 +55,7 @@ class ImageNetTNet(experiment.Experiment):
         given = {
             "num_classes": num_classes,
             "selection": FLAGS.selection,
+            "selector": FLAGS.selector,
             "rule": FLAGS.rule,
             "num_samples": FLAGS.samples,
             "lambda_f": FLAGS.lambda_f,
@@ -59,6 +63,8 @@ class ImageNetTNet(experiment.Experiment):
             "lambda_r": FLAGS.lambda_r,
         }
         options.update({name: value for name, value in given.items() if value is not None})
+        if FLAGS.selector_options is not None:
+            options["selector_options"] = experiment.json_object("selector_options")
         if FLAGS.locations is not None:
             options["locations"] = experiment.integers("locations", FLAGS.locations)
         if FLAGS.batch_norm_statistics == "shared":

@@ -20,6 +20,7 @@ flags.DEFINE_float("sigma", None, "Scale of the noise at the start.", lower_boun
 flags.DEFINE_bool("decay_sigma", True, "Let sigma fall linearly to 0 over the training.")
 flags.DEFINE_integer("noise_samples", None, "Samples of the noise per image.", lower_bound=1)
 flags.DEFINE_float("entropy_weight", None, "Weight of the entropy of the scores.")
+flags.DEFINE_integer("scorer_delay", None, "Steps before the scorer learns.", lower_bound=0)
 flags.DEFINE_string("aggregation", None, "mean, max, sum, concat or transformer.")
 flags.DEFINE_list(
     "rivals", [],
@@ -55,6 +56,7 @@ class TopK(experiment.Experiment):
         given = {
             "num_classes": num_classes,
             "entropy_weight": FLAGS.entropy_weight,
+            "scorer_delay": FLAGS.scorer_delay,
             "aggregation": aggregation or FLAGS.aggregation,
         }
         options.update({name: value for name, value in given.items() if value is not None})

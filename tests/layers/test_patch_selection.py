@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tnet_keras.layers import PatchSelection
-from tnet_keras.layers.patch_selection import SELECTORS
+from tnet_keras.layers import SELECTORS, PatchSelection
 
 SIZES = {"image_size": (48, 64), "view_size": (32, 40), "patch_size": (16, 20)}
 

@@ -194,3 +194,23 @@ def test_published_systems_have_the_published_parameters(name, trainable):
     assert sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) == trainable
     assert model.selection.selector == "hard"
     assert model.selection.sigma == 0.05
+
+
+def test_scorer_learns_only_after_its_delay():
+    model = classifier(scorer_delay=3, entropy_weight=0.01)
+    model.compile(keras.optimizers.Adam(0.05), jit_compile=False)
+    images, labels = bright_squares(4)
+    before = [value.copy() for value in model.scorer.get_weights()]
+    features = model.backbone.get_weights()
+    moved = []
+    for _ in range(5):
+        model.train_on_batch(images, labels)
+        now = model.scorer.get_weights()
+        moved.append(max(np.abs(a - b).max() for a, b in zip(before, now, strict=True)))
+    assert moved[:3] == [0.0] * 3 and moved[3] > 0 and moved[4] > 0
+    assert any(
+        np.abs(a - b).max() > 0 for a, b in zip(features, model.backbone.get_weights(), strict=True)
+    )
+    assert classifier(scorer_delay=3).get_config()["scorer_delay"] == 3
+    with pytest.raises(ValueError, match="`scorer_delay`.*Received: scorer_delay=-1"):
+        classifier(scorer_delay=-1)

@@ -9,9 +9,10 @@ from tnet_keras.layers.aggregation import (
     SumAggregation,
 )
 from tnet_keras.layers.location import ContextLocationModule, SqueezeExciteLocationModule
-from tnet_keras.layers.patch_selection import SELECTORS, PatchSelection
+from tnet_keras.layers.patch_selection import PatchSelection
 from tnet_keras.layers.positional import PositionalEncoding, sinusoidal_code
 from tnet_keras.layers.scorers import ConvScorer, RegionProposalScorer
+from tnet_keras.layers.selector import SELECTORS, Selector
 from tnet_keras.layers.transformer import TransformerAggregation
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "PatchSelection",
     "PositionalEncoding",
     "RegionProposalScorer",
+    "Selector",
     "SqueezeExciteLocationModule",
     "SumAggregation",
     "TransformerAggregation",

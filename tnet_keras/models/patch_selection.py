@@ -9,6 +9,7 @@ from tnet_keras.learning import cross_entropy, hit_reward, policy_loss, update_b
 from tnet_keras.models.checks import check_images
 from tnet_keras.models.hard_attention import HardAttentionModel
 from tnet_keras.ops import downscale_view
+from tnet_keras.ops.checks import check_count
 
 
 @keras.saving.register_keras_serializable(package="tnet_keras")
@@ -36,6 +37,10 @@ class PatchSelectionClassifier(HardAttentionModel):
         hidden_units: Width of the hidden layer of the head; None for that of the aggregated vector,
             0 for no hidden layer.
         entropy_weight: Weight of the entropy of the scores; positive rewards high entropy.
+        scorer_delay: Training steps before the scorer learns. (Not published.) While the backbone
+            cannot read them yet, objects are noise that the loss is lower without: a scorer that
+            learns from the first step on learns to avoid them. Until then it chooses by its random
+            weights, and convolutions under a max-pooling favour what is rich in contrast.
         policy_weight: Weight of the policy gradient ("reinforce").
         initial_baseline: First value of the reward baseline ("reinforce").
         dropout: Drop probability before the last dense layer.
@@ -67,6 +72,7 @@ class PatchSelectionClassifier(HardAttentionModel):
         aggregation=None,
         hidden_units=None,
         entropy_weight=0.01,
+        scorer_delay=0,
         policy_weight=1.0,
         initial_baseline=0.5,
         dropout=0.0,
@@ -98,6 +104,8 @@ class PatchSelectionClassifier(HardAttentionModel):
         self.hidden_units = hidden_units
         self.entropy_weight, self.policy_weight = float(entropy_weight), float(policy_weight)
         self.initial_baseline = float(initial_baseline)
+        check_count("scorer_delay", scorer_delay, 0)
+        self.scorer_delay = scorer_delay
         self.image_size = selection.image_size
         self.baseline = self.add_baseline(self.initial_baseline)
         self._build_parts()
@@ -208,6 +216,9 @@ class PatchSelectionClassifier(HardAttentionModel):
         view = downscale_view(images, self.selection.view_size)
         scores = self.scorer(self.backbone.scale_images(view))
         scores = tf.reshape(scores, [-1, self.selection.num_candidates])
+        if self.scorer_delay:
+            late = tf.convert_to_tensor(self.selection.step) >= float(self.scorer_delay)
+            scores = tf.where(late, scores, tf.stop_gradient(scores))
         path = self.selection(
             (images, scores),
             training=training,
@@ -285,6 +296,7 @@ class PatchSelectionClassifier(HardAttentionModel):
             "aggregation": serialize(self.aggregation),
             "hidden_units": self.hidden_units,
             "entropy_weight": self.entropy_weight,
+            "scorer_delay": self.scorer_delay,
             "policy_weight": self.policy_weight,
             "initial_baseline": self.initial_baseline,
             "dropout": self.classifier.dropout,

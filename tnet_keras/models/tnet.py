@@ -13,8 +13,10 @@ from tnet_keras.layers import (
     FeatureWeighting,
     MeanAggregation,
     PositionalEncoding,
+    Selector,
     SqueezeExciteLocationModule,
 )
+from tnet_keras.layers.selector import SELECTORS, SOFT_SELECTORS
 from tnet_keras.learning import (
     RewardWeights,
     baseline_target,
@@ -56,6 +58,7 @@ class TNet(HardAttentionModel):
     Training (`compile(optimizer)`, `fit`) is the rule of the paper: class gradients reach the
     backbone, positional encoding, aggregation and classifier, never through a selection; policy
     gradients reach the location module only. With `num_samples` M > 1 each image is played M times.
+    The location module can be taught in other ways, see `selector`.
 
     Args:
         backbone: A `tnet_keras.backbones.Backbone`; its input size is the base resolution.
@@ -84,6 +87,12 @@ class TNet(HardAttentionModel):
         level_cap: Last level whose features enter the per-feature terms, or None.
         num_samples: M, location samples per image in training.
         initial_baseline: First value of the reward baseline.
+        selector: How the location module is trained: "reinforce" (the published way: `selection`
+            chooses, the policy terms teach); "perturbed" or "sinkhorn", whose soft indicators have
+            a gradient (patch selection, CVPR 2021): in training, a view is the mix of the cells
+            under its indicators, its position their mean; two levels and M = 1 only. "hard" and
+            "random" teach the location module nothing; "random" chooses at inference too.
+        selector_options: dict of arguments of `layers.Selector`, such as `sigma`, or None.
         seed: Seed of sampling and dropout.
         **kwargs: `l2`, `l2_scope`, `contrastive_weight`, `contrastive_margin`, see
             `HardAttentionModel`, and what a Keras model takes.
@@ -128,6 +137,8 @@ class TNet(HardAttentionModel):
         level_cap=None,
         num_samples=1,
         initial_baseline=0.5,
+        selector="reinforce",
+        selector_options=None,
         seed=None,
         **kwargs,
     ):
@@ -162,6 +173,16 @@ class TNet(HardAttentionModel):
         self.reward_weights = RewardWeights(lambda_f, lambda_c, lambda_r, level_cap)
         self.num_samples = num_samples
         self.initial_baseline = float(initial_baseline)
+        self.selector = check_one_of("selector", selector, SELECTORS)
+        if selector in SOFT_SELECTORS and (self.levels > 2 or num_samples > 1):
+            raise ValueError(
+                f"`selector` {selector!r} needs two levels at most and num_samples=1. "
+                f"Received: levels={self.levels}, num_samples={num_samples}"
+            )
+        self.selector_options = dict(selector_options or {})
+        self.chooser = None
+        if selector != "reinforce":
+            self.chooser = Selector(selector, **self.selector_options, name="selector")
         self.map_indices = check_map_indices(map_indices, grid, backbone.map_shape)
         self.backbone = backbone
         if isinstance(location_module, str):
@@ -342,6 +363,8 @@ class TNet(HardAttentionModel):
     def after_step(self, outputs):
         target = baseline_target(outputs["rewards"], self.reward_weights, self.rule)
         self.baseline.assign(update_baseline(self.baseline, target))
+        if self.chooser is not None:
+            self.chooser.count_step()
 
     def _traverse(self, images, locations, training, selection, cells=None, num_samples=None):
         images = check_images(images)
@@ -386,6 +409,8 @@ class TNet(HardAttentionModel):
             **dataclasses.asdict(self.reward_weights),
             num_samples=self.num_samples,
             initial_baseline=self.initial_baseline,
+            selector=self.selector,
+            selector_options=self.selector_options,
         )
         return config
 

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from tnet_keras.ops import (
+    blend_windows,
     extract_patches,
     location_log_probs,
     policy_entropy,
@@ -10,6 +11,7 @@ from tnet_keras.ops import (
     resize_view,
     sample_without_replacement,
 )
+from tnet_keras.ops.patches import MID_GREY
 
 
 def traverse(model, images, locations, training, selection, cells, num_samples):
@@ -54,7 +56,9 @@ def traverse(model, images, locations, training, selection, cells, num_samples):
         )
         logits = tf.cast(logits, tf.float32)
         forced = None if cells is None else cells[level - 1]
-        chosen, chosen_log_probs = _choose(model, logits, k, selection, forced)
+        chosen, chosen_log_probs, indicators = _choose(
+            model, logits, k, selection, forced, training
+        )
 
         axes = model.grid.axes(*sizes[level - 1])
         pads = [max(0, pad) for axis in axes for pad in (axis.pad_before, axis.pad_after)]
@@ -64,21 +68,28 @@ def traverse(model, images, locations, training, selection, cells, num_samples):
         boxes = _children(model.grid, sizes[level - 1], parents, chosen, k)
         limits = _intersect(parents, parent_bounds)
         bounds = tf.repeat(limits, k, axis=1)
-        positions = _child_positions(model.grid, positions, chosen, level, k)
         views *= k
-        patches = extract_patches(
-            images,
-            tf.reshape(boxes, [batch, num_samples * views, 4]),
-            size=model.base_resolution,
-            box_size=sizes[level],
-            bounds=(
-                tf.reshape(bounds, [batch, num_samples * views, 4])
-                if level > 1 and max(pads)
-                else None
-            ),
-            margin=margin,
-        )
-        patches = tf.reshape(patches, [rows * views, *patches.shape[2:]])
+        if indicators is None:
+            positions = _child_positions(model.grid, positions, chosen, level, k)
+            patches = extract_patches(
+                images,
+                tf.reshape(boxes, [batch, num_samples * views, 4]),
+                size=model.base_resolution,
+                box_size=sizes[level],
+                bounds=(
+                    tf.reshape(bounds, [batch, num_samples * views, 4])
+                    if level > 1 and max(pads)
+                    else None
+                ),
+                margin=margin,
+            )
+            patches = tf.reshape(patches, [rows * views, *patches.shape[2:]])
+        else:
+            positions = _mean_positions(model.grid, indicators, level)
+            windows = model.grid.boxes(height, width)
+            blended = blend_windows(images, windows, indicators, MID_GREY)
+            blended = tf.reshape(blended, [rows * views, *blended.shape[2:]])
+            patches = resize_view(blended, model.base_resolution)
         features_map, vector = _extract(model, patches, level + 1, training)
 
         features.append(_encode(model, vector, positions, views))
@@ -122,10 +133,19 @@ def _encode(model, vector, positions, views):
     return tf.reshape(encoded, [-1, views, encoded.shape[-1]])
 
 
-def _choose(model, logits, k, selection, forced):
-    """Cells `[N, k]` ascending, and the log-probability of each in the order it was drawn."""
+def _choose(model, logits, k, selection, forced, training):
+    """Cells `[N, k]` ascending, the log-probability of each, and soft indicators or None.
+
+    Log-probabilities are those in the order the cells were drawn. They are 0 where no policy
+    gradient is wanted: soft indicators have a gradient of their own.
+    """
     if forced is not None:
         drawn = tf.reshape(forced, [-1, k])
+    elif model.chooser is not None and (training or model.selector == "random"):
+        outputs = model.chooser(logits, k=k, training=training, seed=model.next_seed())
+        soft = model.chooser.is_soft(training)
+        zeros = tf.zeros_like(outputs["selected"], tf.float32)
+        return outputs["selected"], zeros, outputs["indicators"] if soft else None
     elif selection == "sample":
         drawn = sample_without_replacement(tf.stop_gradient(logits), k, model.next_seed())
     else:
@@ -135,6 +155,7 @@ def _choose(model, logits, k, selection, forced):
     return (
         tf.gather(drawn, order, axis=-1, batch_dims=1),
         tf.gather(log_probs, order, axis=-1, batch_dims=1),
+        None,
     )
 
 
@@ -154,6 +175,13 @@ def _intersect(boxes, bounds):
         ],
         axis=-1,
     )
+
+
+def _mean_positions(grid, indicators, level):
+    """(y, x, s) of softly chosen cells of the whole image: means under their indicators."""
+    cells = tf.range(grid.num_cells)
+    places = tf.stack([cells // grid.cols, cells % grid.cols, tf.fill(cells.shape, level)], axis=1)
+    return tf.matmul(indicators, tf.cast(places, tf.float32)[None])
 
 
 def _child_positions(grid, positions, chosen, level, k):

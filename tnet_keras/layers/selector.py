@@ -1,0 +1,165 @@
+"""How candidates are chosen by their scores: softly in training, the best of them at inference."""
+
+import keras
+import tensorflow as tf
+
+from tnet_keras.ops import (
+    location_log_probs,
+    normalize_scores,
+    perturbed_top_k,
+    sample_without_replacement,
+    sinkhorn_top_k,
+    top_k_cells,
+)
+from tnet_keras.ops.checks import check_one_of
+
+SELECTORS = ("perturbed", "sinkhorn", "hard", "random", "reinforce")
+SOFT_SELECTORS = ("perturbed", "sinkhorn")
+
+
+@keras.saving.register_keras_serializable(package="tnet_keras")
+class Selector(keras.layers.Layer):
+    """Chooses K of N candidates by their scores.
+
+    `layer(scores [B, N], k, training)` returns a dict, see `call`.
+
+    * "perturbed": perturbed Top-K on min-max normalised scores (CVPR 2021);
+    * "sinkhorn": optimal-transport Top-K on the same;
+    * "hard": the K best, no gradient to the scores;
+    * "random": uniform without replacement, in training and at inference: the control;
+    * "reinforce": drawn without replacement from the softmax of the scores; `log_probs` is what a
+      policy gradient needs.
+
+    At inference every selector but "random" takes the K best.
+
+    Args:
+        selector: How candidates are chosen in training, see above.
+        sigma: Scale σ ≥ 0 of the noise at the start.
+        decay_steps: Training steps over which σ falls linearly to 0; None for none. The step is a
+            saved variable.
+        num_samples: Samples of the noise.
+        noise: "normal" or "gumbel".
+        mode: Gradient of the perturbed Top-K: "full", "full_baseline" or "diagonal".
+        epsilon: Regularisation of the Sinkhorn Top-K.
+        seed: Seed of noise and draws.
+
+    Raises:
+        ValueError: If an argument is outside its range.
+
+    Example:
+
+    ```python
+    outputs = Selector("hard")(keras.ops.convert_to_tensor([[0.1, 0.9, 0.4]]), k=2)
+    outputs["selected"]    # [[1, 2]]
+    ```
+    """
+
+    def __init__(
+        self,
+        selector="perturbed",
+        sigma=0.05,
+        decay_steps=None,
+        num_samples=500,
+        noise="normal",
+        mode="full",
+        epsilon=1e-2,
+        seed=None,
+        **kwargs,
+    ):
+        super().__init__(autocast=False, **kwargs)
+        check_one_of("selector", selector, SELECTORS)
+        if not sigma >= 0:
+            raise ValueError(f"`sigma` must be at least 0. Received: sigma={sigma}")
+        if decay_steps is not None and decay_steps < 1:
+            raise ValueError(
+                f"`decay_steps` must be None or at least 1. Received: decay_steps={decay_steps}"
+            )
+        self.selector = selector
+        self.sigma, self.decay_steps = float(sigma), decay_steps
+        self.num_samples, self.noise, self.mode = num_samples, noise, mode
+        self.epsilon, self.seed = epsilon, seed
+        self.step = self.add_weight(
+            shape=(),
+            initializer="zeros",
+            trainable=False,
+            dtype="float32",
+            # Every replica counts the same steps.
+            aggregation="only_first_replica",
+            name="step",
+        )
+        self.built = True
+
+    def build(self, input_shape=None):
+        self.built = True
+
+    def current_sigma(self):
+        """σ at the current step: `σ · max(0, 1 - step / decay_steps)`, float32 scalar."""
+        if self.decay_steps is None:
+            return tf.constant(self.sigma)
+        left = 1.0 - tf.convert_to_tensor(self.step) / float(self.decay_steps)
+        return self.sigma * tf.maximum(left, 0.0)
+
+    def count_step(self):
+        """Counts one training step, after which σ is smaller."""
+        self.step.assign_add(1.0)
+
+    def is_soft(self, training):
+        """Whether candidates are mixed instead of taken."""
+        return bool(training) and self.selector in SOFT_SELECTORS
+
+    def call(self, scores, k=1, training=False, seed=None):
+        """Chooses.
+
+        Args:
+            scores: `[B, N]`, raw.
+            k: K, from 1 to N.
+            training: As in Keras.
+            seed: int32 `[2]` for noise and draws; None for the layer's `seed` in every call.
+
+        Returns:
+            dict: `indicators` float32 `[B, K, N]`, rows ordered by candidate (by score for
+            "sinkhorn"); `selected` int32 `[B, K]`, each slot's likeliest candidate, ascending but
+            for soft rows; `log_probs` `[B, K]` with "reinforce" in training.
+        """
+        scores = tf.cast(scores, tf.float32)
+        seed = tf.constant([0, self.seed or 0], tf.int32) if seed is None else seed
+        if self.is_soft(training):
+            indicators = self._soft_indicators(scores, k, seed)
+            chosen = tf.argmax(indicators, axis=-1, output_type=tf.int32)
+            return {"indicators": indicators, "selected": chosen}
+        drawn = self._draw(scores, k, seed, training)
+        result = {}
+        if training and self.selector == "reinforce":
+            result["log_probs"] = location_log_probs(scores, drawn)
+        chosen = tf.sort(tf.cast(drawn, tf.int32), axis=-1)
+        return {**result, "indicators": tf.one_hot(chosen, scores.shape[1]), "selected": chosen}
+
+    def _soft_indicators(self, scores, k, seed):
+        normalized = normalize_scores(scores)
+        if self.selector == "sinkhorn":
+            return sinkhorn_top_k(normalized, k, epsilon=self.epsilon)
+        return perturbed_top_k(
+            normalized, k, self.current_sigma(), self.num_samples, self.noise, self.mode, seed
+        )
+
+    def _draw(self, scores, k, seed, training):
+        """Candidates int32 `[B, k]`, in the order drawn where they are drawn."""
+        if self.selector == "random":
+            return sample_without_replacement(tf.zeros_like(scores), k, seed)
+        if self.selector == "reinforce" and training:
+            return sample_without_replacement(tf.stop_gradient(scores), k, seed)
+        # The scores as the soft selectors see them, so that σ = 0 and inference agree bit for bit.
+        return top_k_cells(normalize_scores(scores), k)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "selector": self.selector,
+            "sigma": self.sigma,
+            "decay_steps": self.decay_steps,
+            "num_samples": self.num_samples,
+            "noise": self.noise,
+            "mode": self.mode,
+            "epsilon": self.epsilon,
+            "seed": self.seed,
+        }
