@@ -17,10 +17,8 @@ import csv
 import json
 import os
 import pathlib
-import resource
 import subprocess
 import sys
-import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "2")
@@ -28,6 +26,7 @@ os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
 import numpy as np
 import tensorflow as tf
+import timing
 from absl import app, flags
 
 import tnet_keras
@@ -73,31 +72,6 @@ def build(names, batch):
     return functions
 
 
-def measure(batch):
-    """Milliseconds of every call, by function, the functions taking turns."""
-    functions = build(("tnet", "passes", "plain"), batch)
-    for function in functions.values():
-        for _ in range(_WARM_UP.value):
-            function().numpy()
-    times = {name: [] for name in functions}
-    for _ in range(_RUNS.value):
-        for name, function in functions.items():
-            start = time.perf_counter()
-            function().numpy()
-            times[name].append(1e3 * (time.perf_counter() - start))
-    return times
-
-
-def own_peak_megabytes():
-    """Peak resident memory of this process."""
-    status = pathlib.Path("/proc/self/status")
-    if status.exists():
-        # On Linux `ru_maxrss` of a child starts with the memory of the process that started it.
-        fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
-        return int(fields["VmHWM"].split()[0]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
 def peak_megabytes(name, batch):
     """Peak resident memory of a fresh process that runs one of the functions."""
     command = [sys.executable, __file__, f"--memory_of={name}", f"--batch_sizes={batch}"]
@@ -111,13 +85,14 @@ def main(_):
         (function,) = build((_MEMORY_OF.value,), int(_BATCH_SIZES.value[0])).values()
         for _ in range(3):
             function().numpy()
-        print(json.dumps({"peak_megabytes": round(own_peak_megabytes())}))
+        print(json.dumps({"peak_megabytes": round(timing.own_peak_megabytes())}))
         return
     folder = pathlib.Path(_OUTPUT.value)
     folder.mkdir(parents=True, exist_ok=True)
     cores = len(os.sched_getaffinity(0))
     for batch in map(int, _BATCH_SIZES.value):
-        times = measure(batch)
+        functions = build(("tnet", "passes", "plain"), batch)
+        times = timing.take_turns(functions, _WARM_UP.value, _RUNS.value)
         rows = []
         for name, values in times.items():
             p10, median, p90 = np.percentile(values, [10, 50, 90]).round(1)

@@ -16,12 +16,7 @@ from tnet_keras import datasets
 FLAGS = flags.FLAGS
 
 flags.DEFINE_enum("label", "max_left_right", list(datasets.BILLIARD_LABELS), "The question.")
-flags.DEFINE_integer("warmup_examples", 0, "First ones have fewer balls.", lower_bound=0)
-
-
-def shape(factor=1, channels=3):
-    """The input shape of a network that sees the main model's image, downscaled by a factor."""
-    return lambda model: (*(side // factor for side in model.image_size), channels)
+flags.DEFINE_integer("warmup_examples", 0, "First ones show one number per table.", lower_bound=0)
 
 
 class BilliardsTopK(topk.TopK):
@@ -33,15 +28,15 @@ class BilliardsTopK(topk.TopK):
     recorded = (*topk.TopK.recorded, "label")
     full_image_rivals = {
         "full_image": topk.full_image_rival(
-            "resnet18_billiards", "ResNet-18 on the full image", input_shape=shape()
+            "resnet18_billiards", "ResNet-18 on the full image", input_shape=topk.shape()
         ),
         "full_image_position": topk.full_image_rival(
             "resnet18_billiards_position", "ResNet-18 on the full image and its coordinates",
-            input_shape=shape(channels=5),
+            input_shape=topk.shape(channels=5),
         ),
         "downscaled": topk.full_image_rival(
             "resnet18_billiards_downscaled", "ResNet-18 on the image downscaled by 4",
-            input_shape=shape(factor=4),
+            input_shape=topk.shape(factor=4),
         ),
     }  # fmt: skip
 
@@ -50,12 +45,7 @@ class BilliardsTopK(topk.TopK):
         if split == "train":
             options.update(random_shift=FLAGS.random_shift)
         if FLAGS.dataset == "billiards":
-            counts = {
-                "train": FLAGS.num_train_examples,
-                "validation": FLAGS.num_validation_examples,
-                "test": FLAGS.num_test_examples,
-            }
-            options.update(num_examples=counts[split])
+            options.update(num_examples=experiment.number_of_examples(split))
             if split == "train":
                 options.update(cache=FLAGS.cache, warmup_examples=FLAGS.warmup_examples)
         return datasets.load_billiards(

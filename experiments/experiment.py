@@ -95,6 +95,27 @@ def integers(name, texts):
         raise ValueError(f"`{name}` must be integers. Received: {name}={','.join(texts)}") from None
 
 
+def number_of_examples(split):
+    """How many images a split of a drawn data set has, by its flag."""
+    return {
+        "train": FLAGS.num_train_examples,
+        "validation": FLAGS.num_validation_examples,
+        "test": FLAGS.num_test_examples,
+    }[split]
+
+
+def full_image_network(model):
+    """Builds the network that sees the full image through a copy of the model's backbone."""
+    config = model.backbone.get_config()
+    config.update(input_shape=(*model.image_size, 3), statistics_levels=1, name="backbone")
+    return tnet_keras.FullImageClassifier(
+        tnet_keras.Backbone.from_config(config),
+        model.num_classes,
+        dropout=model.get_config()["dropout"],
+        seed=FLAGS.seed,
+    )
+
+
 def json_object(name):
     """Reads a flag that is a JSON object."""
     text = FLAGS[name].value

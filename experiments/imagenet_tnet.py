@@ -86,7 +86,7 @@ class ImageNetTNet(experiment.Experiment):
         return {
             "baseline": experiment.Rival(
                 "full-image network of the same backbone",
-                lambda: full_image_network(model),
+                lambda: experiment.full_image_network(model),
                 FLAGS.baseline_epochs,
                 FLAGS.baseline_steps_per_epoch,
                 FLAGS.baseline_batch_size or FLAGS.batch_size,
@@ -128,10 +128,9 @@ class ImageNetTNet(experiment.Experiment):
                     warmup_scale=FLAGS.warmup_scale,
                 )
             else:
-                count = {
-                    "validation": FLAGS.num_validation_examples, "test": FLAGS.num_test_examples,
-                }  # fmt: skip
-                options.update(num_examples=count[split], with_boxes=split == "test")
+                options.update(
+                    num_examples=experiment.number_of_examples(split), with_boxes=split == "test"
+                )
         return datasets.load(
             FLAGS.dataset, split, image_size, batch_size, FLAGS.seed, data_dir=FLAGS.data_dir,
             **options,
@@ -151,18 +150,6 @@ class ImageNetTNet(experiment.Experiment):
 
     def drawing(self, model):
         return {"base_resolution": model.base_resolution, "grid": model.grid}
-
-
-def full_image_network(model):
-    """Builds the network that sees the full image through a copy of the model's backbone."""
-    config = model.backbone.get_config()
-    config.update(input_shape=(*model.image_size, 3), statistics_levels=1, name="backbone")
-    return tnet_keras.FullImageClassifier(
-        tnet_keras.Backbone.from_config(config),
-        model.num_classes,
-        dropout=model.classifier.dropout,
-        seed=FLAGS.seed,
-    )
 
 
 def main(argv=None):

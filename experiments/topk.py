@@ -39,6 +39,9 @@ class TopK(experiment.Experiment):
     full_image_rivals = {}
 
     def build_model(self, num_classes=None, aggregation=None, selector=None):
+        known = tnet_keras.preset_names()
+        if FLAGS.preset in known and not FLAGS.preset.startswith(("topk_", "nts_")):
+            raise ValueError(f"`preset` must select patches. Received: preset={FLAGS.preset!r}")
         options = {"seed": FLAGS.seed, **experiment.model_options()}
         selection = dict(options.pop("selection", {}))
         image_size = options.pop("image_size", None)
@@ -60,10 +63,7 @@ class TopK(experiment.Experiment):
             "aggregation": aggregation or FLAGS.aggregation,
         }
         options.update({name: value for name, value in given.items() if value is not None})
-        model = experiment.build_preset({**options, "selection": selection})
-        if not hasattr(model, "selection"):
-            raise ValueError(f"`preset` must select patches. Received: preset={FLAGS.preset!r}")
-        return model
+        return experiment.build_preset({**options, "selection": selection})
 
     def total_steps(self):
         """Steps of the training, over which sigma falls, or None if the data are to say."""
@@ -76,6 +76,11 @@ class TopK(experiment.Experiment):
         own = (model.selection.num_patches,)
         texts = FLAGS.eval_patches or []
         counts = experiment.integers("eval_patches", texts)
+        most = model.selection.num_candidates
+        if any(not 1 <= count <= most for count in counts):
+            raise ValueError(
+                f"`eval_patches` must be from 1 to {most}. Received: eval_patches={','.join(texts)}"
+            )
         return sorted({own, *((count,) for count in counts)})
 
     def rivals(self, model):
@@ -115,6 +120,16 @@ class TopK(experiment.Experiment):
         if selection.view_size is None:
             return {}
         return {"base_resolution": selection.view_size, "grid": selection.map_size}
+
+
+def shape(factor=1, channels=3):
+    """The input shape of a network that sees the main model's image, downscaled by a factor."""
+    return lambda model: (*(side // factor for side in model.image_size), channels)
+
+
+def same_backbone_rival(label):
+    """Describes the main model's backbone on the full image, for `TopK.full_image_rivals`."""
+    return lambda model: (label, lambda: experiment.full_image_network(model))
 
 
 def full_image_rival(preset, label, **options):

@@ -66,6 +66,12 @@ def map_and_vector():
     return ((normal(2, 3, 4, 6), normal(2, 5)),)
 
 
+def wide_backbone():
+    """A backbone whose map of a 448 px image has 14 x 14 positions."""
+    options = {"filters": (4, 8), "strides": (8, 4)}
+    return Backbone("convnet", input_shape=(448, 448, 3), options=options)
+
+
 def patch_selection(**kwargs):
     """Returns the keyword arguments of a patch selection with 9 candidates of 16x16 pixels."""
     sizes = {"image_size": (48, 48), "view_size": (32, 32), "patch_size": (16, 16)}
@@ -176,6 +182,16 @@ CASES = {
             mixed_dtypes=("float32", "float32", "float32", "float32", "int32"),
         ),
     ],
+    "tnet_keras.layers.selector.Selector": [
+        LayerCase(
+            kwargs=lambda selector=selector: {"selector": selector, "num_samples": 50, "seed": 1},
+            inputs=lambda: (normal(3, 12),),
+            # indicators, log_probs, selected
+            mixed_dtypes=("float32",) * (2 if selector == "reinforce" else 1) + ("int32",),
+            call_kwargs={"k": 2, "training": True},
+        )
+        for selector in ("perturbed", "sinkhorn", "hard", "random", "reinforce")
+    ],
     "tnet_keras.layers.positional.PositionalEncoding": [
         LayerCase(
             kwargs=lambda form=form: {"form": form, "code_dim": 13},
@@ -209,6 +225,30 @@ CASES = {
         LayerCase(
             kwargs=lambda: {"backbone": backbone(), "num_classes": 5, "dropout": 0.2},
             inputs=lambda: (pixels(2, 24, 20, 3),),
+            mixed_dtypes=("float32",),
+        ),
+    ],
+    "tnet_keras.models.nts_net.NTSTopKClassifier": [
+        LayerCase(
+            kwargs=lambda: {
+                "backbone": wide_backbone(),
+                "selection": PatchSelection(
+                    2, image_size=(448, 448), view_size=None, patch_size=(32, 32), seed=1
+                ),
+                "num_classes": 5,
+                "head": "concat",
+            },
+            inputs=lambda: (pixels(2, 448, 448, 3),),
+            mixed_dtypes=("float32",),
+        ),
+    ],
+    "tnet_keras.models.nts_net.NTSNet": [
+        LayerCase(
+            kwargs=lambda: {
+                "backbone": wide_backbone(), "num_classes": 5, "num_patches": 2,
+                "patch_size": (32, 32),
+            },
+            inputs=lambda: (pixels(2, 448, 448, 3),),
             mixed_dtypes=("float32",),
         ),
     ],
@@ -258,9 +298,19 @@ CONFIGURATIONS = {
         "image_size": 600,
         "num_balls": (4, 6),
     },
+    "tnet_keras.datasets.megapixel_mnist.MegapixelMnistConfig": {
+        "image_size": 600,
+        "num_noise": 7,
+    },
     "tnet_keras.datasets.needle_scenes.NeedleDigitsConfig": {
         "image_size": 160,
         "digit_size": (20.0, 22.0),
+    },
+    "tnet_keras.datasets.traffic_signs.scenes.TrafficScenesConfig": {
+        "height": 480,
+        "width": 640,
+        "sign_diameter": (20.0, 40.0),
+        "margin": 50.0,
     },
 }
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tnet_keras.datasets import distorted_crop, random_flip, random_shift, shift
+from tnet_keras.datasets import distorted_crop, random_flip, random_shift, resized_crop, shift
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 12, 15, 2)).astype(np.uint8)
 BOXES = np.array([[0, 0, 4, 5], [3, 6, 9, 11], [8, 10, 12, 15]], np.float32)
@@ -98,3 +98,25 @@ def test_distorted_crop_keeps_the_boxes_in_view():
         assert tuple(crop[-1, -1]) >= (48, 48)
         covered = ((crop >= 40).all(-1)).sum()
         assert covered >= 85
+
+
+def test_resized_crop_takes_the_middle_or_a_seeded_part():
+    image = IMAGES[0]
+    resized = np.rint(tf.image.resize(image, (20, 30))).astype(np.uint8)
+    np.testing.assert_array_equal(resized_crop(image, (20, 30), (8, 10)), resized[6:14, 10:20])
+    every = {
+        part.tobytes()
+        for top in range(13)
+        for left in range(21)
+        for part in [resized[top : top + 8, left : left + 10]]
+        for part in (part, part[:, ::-1])
+    }
+    drawn = {
+        inside_tf_data(
+            lambda x, seed=seed: resized_crop(x, (20, 30), (8, 10), [7, seed]), image
+        ).numpy().tobytes()
+        for seed in range(12)
+    }  # fmt: skip
+    assert len(drawn) > 8 and drawn <= every
+    with pytest.raises(ValueError, match=r"`resize` must be at least.*Received: resize=\(8, 8\)"):
+        resized_crop(image, (8, 8), (9, 8))

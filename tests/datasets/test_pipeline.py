@@ -6,6 +6,7 @@ import tarfile
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
@@ -157,3 +158,29 @@ def test_check_labels_accepts_the_range():
 def test_check_labels_refuses(labels, message):
     with pytest.raises(ValueError, match=message):
         check_labels(labels, 10)
+
+
+def test_birds_are_resized_and_cropped(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (4, 30, 40, 3)).astype(np.uint8)
+    features = tfds.builder("caltech_birds2011", data_dir=tmp_path).info.features
+    examples = {
+        "image": images, "image/filename": [f"{i}.jpg" for i in range(4)],
+        "bbox": np.tile(np.float32([[0, 0, 1, 1]]), (4, 1)), "label": np.arange(4) % 2,
+        "label_name": ["name"] * 4, "segmentation_mask": np.zeros((4, 30, 40, 1), np.uint8),
+    }  # fmt: skip
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name="caltech_birds2011", version="0.2.0", features=features, data_dir=tmp_path,
+        split_datasets={
+            split: tf.data.Dataset.from_tensor_slices(examples) for split in ("train", "test")
+        },
+    )  # fmt: skip
+    options = {"data_dir": tmp_path, "resize": (24, 32)}
+    data = load("caltech_birds2011", "test", (16, 20), 2, **options)
+    assert len(data.class_names) == 200 and data.num_examples == 4
+    for image in np.concatenate([batch for batch, _ in data.dataset]):
+        expected = [np.rint(tf.image.resize(x, (24, 32)))[4:20, 6:26] for x in images]
+        # The images were kept as JPEG, which changes noise much, but not into another image.
+        distances = sorted(np.abs(image.astype(float) - x).mean() for x in expected)
+        assert distances[0] < 0.7 * distances[1]
+    train = load("caltech_birds2011", "train", (16, 20), 2, **options)
+    assert next(iter(train.dataset))[0].shape == (2, 16, 20, 3)

@@ -3,15 +3,14 @@
 import json
 import pathlib
 import shutil
-import subprocess
-import sys
 
-import experiment
 import imagenet_tnet
 import numpy as np
 import pytest
 import tensorflow as tf
-from absl import flags
+
+from tests.integration import commands
+from tests.integration.commands import one_line
 
 SMALL = (
     "--num_train_examples=64", "--num_validation_examples=20", "--num_test_examples=30",
@@ -22,28 +21,11 @@ FLAGFILES = sorted(pathlib.Path(imagenet_tnet.__file__).parent.glob("flagfiles/n
 
 
 def run_here(*arguments):
-    """Runs the command in this process; other tests' flags are forgotten first."""
-    flags.FLAGS.unparse_flags()
-    for module in (experiment, imagenet_tnet):
-        for flag in flags.FLAGS.flags_by_module_dict()[module.__name__]:
-            flag.unparse()
-    imagenet_tnet.main(["imagenet_tnet.py", *map(str, arguments)])
+    commands.run_here(imagenet_tnet, *arguments)
 
 
 def run_apart(repository, *arguments):
-    """Runs the command in a process of its own, from the root of the repository."""
-    script = str(repository / "experiments" / "imagenet_tnet.py")
-    return subprocess.run(
-        [sys.executable, script, *map(str, arguments)],
-        cwd=repository, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-
-
-def one_line(capsys):
-    """The one line on stderr that an error is told in."""
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1
-    return lines[0]
+    return commands.run_apart(repository, "imagenet_tnet", *arguments)
 
 
 def write_images(folder, classes=("cat", "dog"), count=6, size=40):

@@ -67,6 +67,7 @@ PATCH_SELECTION = {
     "topk_billiards": 13_424_890,
     "topk_billiards_max": 11_450_106,
     "topk_billiards_mean": 11_450_106,
+    "nts_topk_cub_mean": 27_402_925,
     "cnn_traffic_signs": 59_680 + 33 * 4,
     "resnet18_billiards": 11_176_512 + 513 * 9,
     "resnet18_billiards_downscaled": 11_176_512 + 513 * 9,

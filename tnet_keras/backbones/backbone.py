@@ -122,7 +122,7 @@ class Backbone(keras.layers.Layer):
         """D, length of the vector, int."""
         return self.network.outputs[1].shape[-1]
 
-    def call(self, images, level=1, training=None):
+    def call(self, images, level=1, training=None, any_size=False):
         """Scales images and extracts their features.
 
         Args:
@@ -130,6 +130,8 @@ class Backbone(keras.layers.Layer):
             level: Python int, 1 = the whole image. Selects the moving statistics; a level above
                 `statistics_levels` uses the last ones.
             training: bool or None.
+            any_size: whether images may be of another height and width than `image_shape`: for
+                fully convolutional networks. The map's size follows that of the images.
 
         Returns:
             `(map [B, m, m', c], vector [B, D])` in the compute dtype.
@@ -138,14 +140,18 @@ class Backbone(keras.layers.Layer):
             ValueError: for images of another shape, or a level that is no int of at least 1.
         """
         check_level(level)
-        if tuple(images.shape[1:]) != self.image_shape:
+        shape = tuple(images.shape[1:])
+        resized = any_size and shape[2:] == self.image_shape[2:]
+        if shape != self.image_shape and not resized:
             raise ValueError(
                 f"`images` must have the shape [B, {', '.join(map(str, self.image_shape))}]. "
                 f"Received: images.shape={tuple(images.shape)}"
             )
         scaled = self.scale_images(images)
+        # Keras: calling a functional model refuses every size but its own, its `call` does not.
+        network = self.network.call if resized else self.network
         with statistics_level(level):
-            features, vector = self.network(scaled, training=training)
+            features, vector = network(scaled, training=training)
         return features, vector
 
     def scale_images(self, images):

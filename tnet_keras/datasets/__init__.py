@@ -1,6 +1,12 @@
 """Data sets: `tf.data` streams of uint8 images, labels and, where known, boxes."""
 
-from tnet_keras.datasets.augment import distorted_crop, random_flip, random_shift, shift
+from tnet_keras.datasets.augment import (
+    distorted_crop,
+    random_flip,
+    random_shift,
+    resized_crop,
+    shift,
+)
 from tnet_keras.datasets.billiards import (
     BILLIARD_LABELS,
     BilliardsConfig,
@@ -9,14 +15,44 @@ from tnet_keras.datasets.billiards import (
     read_billiards,
     write_billiards,
 )
-from tnet_keras.datasets.drawn import load_billiards
+from tnet_keras.datasets.drawn import (
+    load_billiards,
+    load_megapixel_mnist,
+    load_traffic_signs,
+)
 from tnet_keras.datasets.folder import ImageFolder, image_folder
+from tnet_keras.datasets.megapixel_mnist import (
+    MegapixelMnistConfig,
+    read_megapixel_mnist,
+    write_megapixel_mnist,
+)
 from tnet_keras.datasets.needle_scenes import NeedleDigitsConfig, source_digits
 from tnet_keras.datasets.pipeline import check_labels, load
 from tnet_keras.datasets.streams import Data
 from tnet_keras.datasets.synthetic import needle_digits
+from tnet_keras.datasets.traffic_signs import (
+    TRAFFIC_SIGN_CLASSES,
+    TrafficScenesConfig,
+    TrafficSign,
+    labelled_sign,
+    read_annotations,
+    read_traffic_signs,
+    traffic_sign_label,
+    write_traffic_signs,
+)
 
 __all__ = [
+    "write_traffic_signs",
+    "traffic_sign_label",
+    "read_traffic_signs",
+    "read_annotations",
+    "labelled_sign",
+    "TrafficSign",
+    "TrafficScenesConfig",
+    "TRAFFIC_SIGN_CLASSES",
+    "write_megapixel_mnist",
+    "read_megapixel_mnist",
+    "MegapixelMnistConfig",
     "BILLIARD_LABELS",
     "BilliardsConfig",
     "Data",
@@ -29,10 +65,13 @@ __all__ = [
     "image_folder",
     "load",
     "load_billiards",
+    "load_megapixel_mnist",
+    "load_traffic_signs",
     "needle_digits",
     "random_flip",
     "random_shift",
     "read_billiards",
+    "resized_crop",
     "shift",
     "source_digits",
     "write_billiards",

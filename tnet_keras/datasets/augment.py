@@ -100,3 +100,34 @@ def distorted_crop(
         use_image_if_no_bounding_boxes=True,
     )  # fmt: skip
     return tf.ensure_shape(tf.slice(image, begin, extent), (None, None, image.shape[-1]))
+
+
+def resized_crop(image, resize, size, seed=None):
+    """Resizes one image and cuts a part out: the middle, or with a seed any part, flipped or not.
+
+    Differentiable patch selection (CVPR 2021) trains on CUB so: 600 px, of them 448.
+
+    Args:
+        image: `[h, w, C]`, any numeric dtype.
+        resize: (height, width) to resize to, pixels; the aspect ratio is not kept.
+        size: (height, width) of the part, pixels, at most `resize`.
+        seed: None, or a pair of integers.
+
+    Returns:
+        `[height, width, C]` uint8: bilinear, half-pixel centres, no antialiasing.
+
+    Raises:
+        ValueError: if the part is larger than the resized image.
+    """
+    if size[0] > resize[0] or size[1] > resize[1]:
+        raise ValueError(
+            f"`resize` must be at least the size {tuple(size)}. Received: resize={tuple(resize)}"
+        )
+    image = tf.image.resize(image, resize, method="bilinear", antialias=False)
+    image = tf.cast(tf.round(image), tf.uint8)
+    if seed is None:
+        top, left = (resize[0] - size[0]) // 2, (resize[1] - size[1]) // 2
+        return image[top : top + size[0], left : left + size[1]]
+    crop_seed, flip_seed = tf.unstack(tf.random.split(tf.cast(seed, tf.int64), 2))
+    part = tf.image.stateless_random_crop(image, (*size, image.shape[-1]), crop_seed)
+    return tf.image.stateless_random_flip_left_right(part, flip_seed)

@@ -6,7 +6,12 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from tnet_keras.datasets.drawn import load_billiards
+from tnet_keras.datasets.augment import resized_crop
+from tnet_keras.datasets.drawn import (
+    load_billiards,
+    load_megapixel_mnist,
+    load_traffic_signs,
+)
 from tnet_keras.datasets.folder import (
     check_image_size,
     decode_image,
@@ -17,26 +22,37 @@ from tnet_keras.datasets.needle_scenes import NUM_CLASSES, NeedleDigitsConfig, c
 from tnet_keras.datasets.streams import Data
 from tnet_keras.datasets.synthetic import DEFAULT_EVALUATION_EXAMPLES, needle_digits
 
-NAMES = ("needle_digits", "imagenet2012", "billiards")
-_DRAWN = {"billiards": load_billiards}
+_DRAWN = {
+    "billiards": load_billiards,
+    "traffic_signs": load_traffic_signs,
+    "megapixel_mnist": load_megapixel_mnist,
+}
+NAMES = ("needle_digits", "imagenet2012", "caltech_birds2011", *_DRAWN)
 _SHUFFLE_BUFFER = 10_000  # Encoded images, as in the original's training.
-# ImageNet publishes no labels for its test images: the validation images are what papers report.
-_IMAGENET_SPLITS = {"train": "train", "validation": "validation", "test": "validation"}
+# What TFDS calls our splits. ImageNet publishes no labels for its test images: the validation
+# images are what papers report. CUB has no validation split: its test images are looked at.
+_TFDS_SPLITS = {
+    "imagenet2012": {"train": "train", "validation": "validation", "test": "validation"},
+    "caltech_birds2011": {"train": "train", "validation": "test", "test": "test"},
+}
 
 
 def load(name, split, image_size, batch_size, seed=0, training=None, data_dir=None, **options):
     """Opens a data set.
 
     Args:
-        name: "needle_digits", "billiards" (see `load_billiards`), "imagenet2012" (prepared with
-            TFDS), or the path of a folder of class sub-folders (see `image_folder`).
-        split: "train", "validation" or "test". ImageNet's "test" is its validation set.
+        name: "needle_digits", "billiards", "traffic_signs" or "megapixel_mnist" (see
+            `load_billiards` and its neighbours); "imagenet2012" or "caltech_birds2011" (prepared
+            with TFDS; with `resize`, (height, width), images are resized to that and then
+            cropped); or the path of a folder of class sub-folders (see `image_folder`).
+        split: "train", "validation" or "test". The "test" of ImageNet is its validation set, the
+            "validation" of CUB its test set.
         image_size: int or (height, width), pixels.
         batch_size: int >= 1.
         seed: int >= 0: scenes, order and augmentation.
         training: bool, or None for `split == "train"`. Training streams are endless, shuffled,
             augmented and made of full batches.
-        data_dir: where TFDS keeps its data; None: its default. Used for "imagenet2012" only.
+        data_dir: where TFDS keeps its data; None: its default. Used for data sets of TFDS.
         **options: further arguments of the data set's own function.
 
     Returns:
@@ -61,9 +77,9 @@ def load(name, split, image_size, batch_size, seed=0, training=None, data_dir=No
         return _DRAWN[name](
             name, split, (height, width), batch_size, seed, training=training, **options
         )
-    if name == "imagenet2012":
-        return _load_imagenet(
-            split, (height, width), batch_size, seed, training, data_dir, **options
+    if name in _TFDS_SPLITS:
+        return _load_tfds(
+            name, split, (height, width), batch_size, seed, training, data_dir, **options
         )
     if os.path.isdir(name):
         return Data(
@@ -85,15 +101,17 @@ def _load_needle_digits(split, image_size, batch_size, seed, training, config=No
     return Data(dataset, tuple(str(digit) for digit in range(NUM_CLASSES)), count)
 
 
-def _load_imagenet(split, image_size, batch_size, seed, training, data_dir, augment=True):
+def _load_tfds(
+    name, split, image_size, batch_size, seed, training, data_dir, augment=True, resize=None
+):
     # Imported here: TFDS takes a third of a second that other data sets need not pay.
     import tensorflow_datasets as tfds
 
-    builder = tfds.builder("imagenet2012", data_dir=data_dir)
-    source = _IMAGENET_SPLITS[split]
+    builder = tfds.builder(name, data_dir=data_dir)
+    source = _TFDS_SPLITS[name][split]
     if not builder.is_prepared() or source not in builder.info.splits:
         raise ValueError(
-            "`data_dir` must hold imagenet2012 prepared by TFDS (its tar files need a manual "
+            f"`data_dir` must hold {name} prepared by TFDS (its files may need a manual "
             f"download, see the TFDS catalogue). Received: data_dir={str(builder.data_path)!r}"
         )
     count = builder.info.splits[source].num_examples
@@ -113,7 +131,11 @@ def _load_imagenet(split, image_size, batch_size, seed, training, data_dir, augm
 
     def prepare(position, example):
         seeds = [seed, position] if training and augment else None
-        image = prepare_image(decode_image(example["image"]), image_size, seeds)
+        image = decode_image(example["image"])
+        if resize is None:
+            image = prepare_image(image, image_size, seeds)
+        else:
+            image = resized_crop(image, resize, image_size, seeds)
         return image, tf.cast(example["label"], tf.int32)
 
     dataset = examples.enumerate().map(

@@ -142,18 +142,34 @@ class RunningMeans:
         self.totals = {}
 
     def add(self, name, values):
+        """Adds values to a mean.
+
+        Args:
+            name: Text or a tuple of texts.
+            values: Array of any shape, or a number.
+        """
         values = np.asarray(values, np.float64)
         total, count = self.totals.get(name, (0.0, 0))
         self.totals[name] = (total + values.sum(), count + values.size)
 
     def get(self, name, default=None):
+        """A mean, float.
+
+        Args:
+            name: Text or a tuple of texts.
+            default: What is returned if nothing was added.
+        """
         if name not in self.totals:
             return default
         total, count = self.totals[name]
         return float(total / count)
 
     def group(self, *prefix):
-        """Means of all names that start so, by the rest of their name."""
+        """Means of all names that start so: dict by the last part of their name.
+
+        Args:
+            *prefix: The parts before it, texts.
+        """
         return {
             name[-1]: self.get(name)
             for name in self.totals

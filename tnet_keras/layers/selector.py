@@ -134,6 +134,23 @@ class Selector(keras.layers.Layer):
         chosen = tf.sort(tf.cast(drawn, tf.int32), axis=-1)
         return {**result, "indicators": tf.one_hot(chosen, scores.shape[1]), "selected": chosen}
 
+    def crisp(self, scores, k, seed):
+        """Candidates of one noise sample: what a soft selection is the mean of.
+
+        Args:
+            scores: `[B, N]`, raw.
+            k: K.
+            seed: int32 `[2]`.
+
+        Returns:
+            int32 `[B, K]`, ascending. No gradient.
+        """
+        normalized = normalize_scores(tf.stop_gradient(tf.cast(scores, tf.float32)))
+        if self.selector != "perturbed":
+            return tf.sort(top_k_cells(normalized, k), axis=-1)
+        sample = perturbed_top_k(normalized, k, self.current_sigma(), 1, self.noise, seed=seed)
+        return tf.argmax(sample, axis=-1, output_type=tf.int32)
+
     def _soft_indicators(self, scores, k, seed):
         normalized = normalize_scores(scores)
         if self.selector == "sinkhorn":

@@ -31,6 +31,8 @@ class TransformerAggregation(keras.layers.Layer):
             attention and network, and what they give is multiplied by learned gains that start at
             0, so that an untrained layer passes its tokens through. That trains much faster on
             few examples.
+        position_initializer: Keras initialiser of the learned positions, a name or a dict. That of
+            the original makes them small against the features; larger ones are learned faster.
         seed: Seed of the dropout.
 
     Raises:
@@ -57,6 +59,7 @@ class TransformerAggregation(keras.layers.Layer):
         dropout_at_inference=False,
         pooling="sum",
         residual="post_norm",
+        position_initializer="lecun_normal",
         seed=None,
         **kwargs,
     ):
@@ -74,6 +77,7 @@ class TransformerAggregation(keras.layers.Layer):
                     f"`{name}` must be one of {', '.join(known)}. Received: {name}={value!r}"
                 )
         self.pooling, self.residual = pooling, residual
+        self.position_initializer = keras.initializers.get(position_initializer)
         self.hidden, self.num_layers, self.num_heads = hidden, num_layers, num_heads
         self.output_dim = hidden
         self.dropout, self.dropout_at_inference, self.seed = dropout, dropout_at_inference, seed
@@ -82,15 +86,16 @@ class TransformerAggregation(keras.layers.Layer):
         features, indicators = input_shape
         width, candidates = features[-1], indicators[-1]
 
-        def dense(units, inputs, name, activation=None):
+        def dense(units, inputs, name, activation=None, initializer="lecun_normal"):
             layer = keras.layers.Dense(
-                units, activation, kernel_initializer="lecun_normal", dtype=self.dtype_policy,
+                units, activation, kernel_initializer=initializer, dtype=self.dtype_policy,
                 name=name,
             )  # fmt: skip
             layer.build((None, None, inputs))
             return layer
 
-        self.position = dense(width, candidates, "position")
+        initializer = self.position_initializer
+        self.position = dense(width, candidates, "position", initializer=initializer)
         self.projection = dense(self.hidden, width, "projection")
         tokens = (None, None, self.hidden)
         self.blocks = []
@@ -157,5 +162,6 @@ class TransformerAggregation(keras.layers.Layer):
             "dropout_at_inference": self.dropout_at_inference,
             "pooling": self.pooling,
             "residual": self.residual,
+            "position_initializer": keras.initializers.serialize(self.position_initializer),
             "seed": self.seed,
         }

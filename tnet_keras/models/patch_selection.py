@@ -40,7 +40,8 @@ class PatchSelectionClassifier(HardAttentionModel):
         scorer_delay: Training steps before the scorer learns. (Not published.) While the backbone
             cannot read them yet, objects are noise that the loss is lower without: a scorer that
             learns from the first step on learns to avoid them. Until then it chooses by its random
-            weights, and convolutions under a max-pooling favour what is rich in contrast.
+            weights (convolutions under a max-pooling favour what is rich in contrast), and soft
+            selectors take one noise sample instead of the mean of many: whole patches, no blends.
         policy_weight: Weight of the policy gradient ("reinforce").
         initial_baseline: First value of the reward baseline ("reinforce").
         dropout: Drop probability before the last dense layer.
@@ -216,16 +217,23 @@ class PatchSelectionClassifier(HardAttentionModel):
         view = downscale_view(images, self.selection.view_size)
         scores = self.scorer(self.backbone.scale_images(view))
         scores = tf.reshape(scores, [-1, self.selection.num_candidates])
-        if self.scorer_delay:
-            late = tf.convert_to_tensor(self.selection.step) >= float(self.scorer_delay)
-            scores = tf.where(late, scores, tf.stop_gradient(scores))
-        path = self.selection(
-            (images, scores),
-            training=training,
-            num_patches=k,
-            selected=selected,
-            seed=self.next_seed(),
-        )
+        seed = self.next_seed()
+
+        def select(scores, selected=selected):
+            return self.selection(
+                (images, scores), training=training, num_patches=k, selected=selected, seed=seed
+            )
+
+        if training and self.scorer_delay:
+            still = tf.stop_gradient(scores)
+            soft = self.selection.is_soft(training)
+            path = tf.cond(
+                tf.convert_to_tensor(self.selection.step) < float(self.scorer_delay),
+                lambda: select(still, self.selection.crisp(still, k, seed) if soft else None),
+                lambda: select(scores),
+            )
+        else:
+            path = select(scores)
         patches = tf.reshape(path["patches"], [-1, *self.backbone.image_shape])
         vectors = self.backbone(patches, level=1, training=training)[1]
         features = tf.reshape(vectors, [-1, k, vectors.shape[-1]])

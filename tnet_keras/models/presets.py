@@ -20,6 +20,7 @@ from tnet_keras.layers import (
 )
 from tnet_keras.models.full_image import FullImageClassifier
 from tnet_keras.models.hard_attention import HardAttentionModel
+from tnet_keras.models.nts_net import NTSTopKClassifier
 from tnet_keras.models.patch_selection import PatchSelectionClassifier
 from tnet_keras.models.tnet import TNet
 
@@ -53,6 +54,34 @@ def _efficientnet(variant, size, drop_connect_rate, **options):
         "input_shape": (size, size, 3),
         "options": {"drop_connect_rate": drop_connect_rate, **options},
     }
+
+
+def _small(num_classes, num_patches, image_size, view_size, patch, aggregation, first_stride=1):
+    """Patch selection with a network and a scorer that train in minutes."""
+    return (
+        PatchSelectionClassifier,
+        {
+            "builder": "convnet",
+            "input_shape": (patch, patch, 3),
+            "input_scaling": "unit",
+            "options": {
+                "filters": (16, 32, 64, 128), "strides": (first_stride, 3 - first_stride, 2, 2),
+                "pooling": "max",
+            },
+        },
+        {
+            "num_classes": num_classes,
+            "aggregation": aggregation,
+            "scorer": {"filters": (8, 8, 16)},
+            "selection": {
+                **_TOP_K,
+                "num_patches": num_patches,
+                "image_size": image_size,
+                "view_size": view_size,
+                "patch_size": (patch, patch),
+            },
+        },
+    )  # fmt: skip
 
 
 def _presets():
@@ -192,32 +221,39 @@ def _presets():
             {**resnet18, "input_shape": shape},
             {"num_classes": 9, "position_channels": shape[-1] == 5, "antialias": True},
         )
-    # The demos: the published geometries in small, with networks that a laptop trains in minutes.
-    presets["topk_billiards_small"] = (
-        PatchSelectionClassifier,
+    anchors = {**_TOP_K, "image_size": (448, 448), "view_size": None}
+    for head in ("mean", "concat"):
+        presets[f"nts_topk_cub_{head}"] = (
+            NTSTopKClassifier,
+            {"builder": "resnet50", "input_shape": (448, 448, 3)},
+            {
+                "num_classes": 200,
+                "head": head,
+                "selection": {**anchors, "num_patches": 4, "patch_size": (224, 224)},
+            },
+        )
+    presets["nts_topk_small"] = (
+        NTSTopKClassifier,
         {
             "builder": "convnet",
-            "input_shape": (52, 52, 3),
-            "options": {
-                "filters": (16, 32, 64, 128), "strides": (1, 2, 2, 2), "pooling": "max",
-            },
+            "input_shape": (448, 448, 3),
+            "options": {"filters": (16, 32, 48, 64, 128), "strides": (2, 2, 2, 2, 2)},
         },
         {
-            "num_classes": 9,
-            "aggregation": {
-                "name": "transformer", "hidden": 128, "num_layers": 2, "pooling": "max",
-                "residual": "gated",
-            },
-            "scorer": {"filters": (8, 8, 16)},
-            "selection": {
-                **_TOP_K,
-                "num_patches": 8,
-                "image_size": (320, 320),
-                "view_size": (104, 104),
-                "patch_size": (52, 52),
-            },
+            "num_classes": 10,
+            "dropout": 0.0,
+            "selection": {**anchors, "num_patches": 2, "patch_size": (96, 96)},
         },
     )
+    presets["topk_megapixel_mnist"] = _small(10, 10, (1500, 1500), (375, 375), 64, "max")
+    # The demos: the published geometries in small, with networks that a laptop trains in minutes.
+    transformer = {
+        "name": "transformer", "hidden": 128, "num_layers": 2, "pooling": "max",
+        "residual": "gated",
+    }  # fmt: skip
+    presets["topk_billiards_small"] = _small(9, 10, (320, 320), (80, 80), 52, transformer, 2)
+    presets["topk_traffic_signs_small"] = _small(4, 5, (240, 320), (80, 106), 48, "max")
+    presets["topk_megapixel_mnist_small"] = _small(10, 8, (400, 400), (133, 133), 52, "max")
     # The paper's ImageNet geometry with a network that a laptop trains in minutes.
     presets["tnet_needle_digits"] = (
         TNet,
@@ -261,14 +297,14 @@ def from_preset(name, **overrides):
     Args:
         name: One of `preset_names()`.
         **overrides: Any argument of the model, and of its backbone `input_shape`, `input_scaling`,
-            `statistics_levels` and `options` (merged into the preset's). Of a
-            `PatchSelectionClassifier`, `selection` is a dict of arguments of `PatchSelection`,
+            `statistics_levels` and `options` (merged into the preset's). Of a model
+            that selects patches, `selection` is a dict of arguments of `PatchSelection`,
             merged into the preset's; `aggregation` is a layer, a name ("mean", "max", "sum",
             "concat", "transformer") or a dict of a `name` and arguments; `scorer` a layer or a
             dict of arguments of `ConvScorer`.
 
     Returns:
-        A `TNet`, `PatchSelectionClassifier` or `FullImageClassifier`, built.
+        A `TNet`, `PatchSelectionClassifier`, `NTSTopKClassifier` or `FullImageClassifier`, built.
 
     Raises:
         ValueError: If there is no such preset, or an override is no argument of its model.

@@ -9,7 +9,17 @@ MID_GREY = 127.5
 
 
 def check_rank(name, tensor, rank, meaning):
-    """Raises ValueError unless `tensor` has the rank; `meaning` says what its axes are."""
+    """Checks the rank of an argument.
+
+    Args:
+        name: The argument's name.
+        tensor: What was received.
+        rank: The rank it must have.
+        meaning: What its axes are, for the message.
+
+    Raises:
+        ValueError: If the rank is another.
+    """
     if tensor.shape.rank != rank:
         raise ValueError(f"`{name}` must be {meaning}. Received: {name}.shape={tensor.shape}")
 
@@ -21,7 +31,18 @@ def _check_boxes(name, boxes):
 
 
 def check_size(name, value):
-    """Returns `value` as two ints; raises ValueError unless they are positive integers."""
+    """Checks an argument that is a size in pixels.
+
+    Args:
+        name: The argument's name.
+        value: What was received.
+
+    Returns:
+        `(height, width)`, ints.
+
+    Raises:
+        ValueError: If it is not two positive integers.
+    """
     try:
         height, width = (operator.index(v) for v in value)
     except (TypeError, ValueError):

@@ -191,33 +191,34 @@ class BilliardScenes:
             config.wear, _STAINS * sum(config.digit_height) / 2,
         )  # fmt: skip
 
-    def annotate(self, index, share=1.0):
+    def annotate(self, index, own_numbers=1.0):
         """Says what is on a table without drawing it.
 
         Args:
             index: int >= 0, which table.
-            share: float in [0, 1], see `draw`.
+            own_numbers: float in [0, 1], see `draw`.
 
         Returns:
             List of dicts, one per ball, as the authors' JSON files have them: `position`
             ([x, y], here the centre in pixels), `number` (1-9), `color` (a name); and `box`,
             [y0, x0, y1, x1] in pixels, half-open.
         """
-        return _annotation(self._layout(self._random(index), share))
+        return _annotation(self._layout(self._random(index), own_numbers))
 
-    def draw(self, index, share=1.0):
+    def draw(self, index, own_numbers=1.0):
         """Draws a table.
 
         Args:
             index: int >= 0, which table.
-            share: float in [0, 1]: both bounds of the number of balls are multiplied by it, and
-                are 1 at least. Another share is another table.
+            own_numbers: float in [0, 1], probability that each ball has a number of its own;
+                otherwise all balls of the table show that of the first. Another probability is
+                another table.
 
         Returns:
             Tuple of `[S, S, 3]` uint8 and the annotation, as of `annotate`.
         """
         random = self._random(index)
-        balls = self._layout(random, share)
+        balls = self._layout(random, own_numbers)
         annotation = _annotation(balls)
         look = self._look(random, balls)
         return self._painter.paint(balls, look), annotation
@@ -226,11 +227,10 @@ class BilliardScenes:
         sequence = np.random.SeedSequence(self._seed, spawn_key=(self._split, int(index)))
         return np.random.default_rng(sequence)
 
-    def _layout(self, random, share):
+    def _layout(self, random, own_numbers):
         """Which balls lie where: dict of `[N]` arrays."""
         config = self._config
-        low, high = (max(1, round(share * bound)) for bound in config.num_balls)
-        count = random.integers(low, high, endpoint=True)
+        count = random.integers(config.num_balls[0], config.num_balls[1], endpoint=True)
         # Hundredths of a pixel: so that JSON files stay short, and say exactly what was drawn.
         diameter = np.round(random.uniform(*config.ball_diameter, count), 2)
         margin = config.rail_width + diameter / 2 + 1
@@ -247,6 +247,8 @@ class BilliardScenes:
         x, y = centre[free[0]]
         number = random.integers(1, NUMBERS, count, endpoint=True)
         color = random.integers(0, len(COLORS), count)
+        if own_numbers < 1 and random.random() >= own_numbers:
+            number[:] = number[0]
         return {"x": x, "y": y, "diameter": diameter, "number": number, "color": color}
 
     def _look(self, random, balls):

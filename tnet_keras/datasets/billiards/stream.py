@@ -52,8 +52,9 @@ def billiards(
             per value: 4,000 tables of 320 x 320 take 1.2 GB, 8,000 of 1000 x 1000 take 24 GB).
         random_shift: int >= 0, pixels; in training each table is shifted by up to that much in y
             and x, black coming in over the border (published: 50 at 1000 x 1000).
-        warmup_examples: int >= 0. The i-th training example has fewer balls: the bounds of their
-            number are multiplied by i / `warmup_examples`, and are 1 at least. (Not published.)
+        warmup_examples: int >= 0. All balls of the i-th training example show the same number, with
+            a probability that falls from 1 at i = 0 to 0 at i = `warmup_examples`: numbers can be
+            learned before places. (Not published.)
         start: int >= 0, how many examples of the stream to leave out (to resume); costs nothing.
 
     Returns:
@@ -94,8 +95,8 @@ def billiards(
 
     def draw(position, index):
         if not cache:
-            share = min(1.0, float(position) / warmup_examples) if warmup_examples else 1.0
-            image, balls = scenes.draw(index, share)
+            own = min(1.0, float(position) / warmup_examples) if warmup_examples else 1.0
+            image, balls = scenes.draw(index, own)
         else:
             balls = scenes.annotate(index)
             if not drawn[index]:

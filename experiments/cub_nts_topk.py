@@ -1,0 +1,52 @@
+"""Trains, measures, reports and exports NTS-Top-K on CUB-200-2011, or on any other data.
+
+    python experiments/cub_nts_topk.py --flagfile=experiments/flagfiles/cub_demo.flags
+    python experiments/cub_nts_topk.py --preset=nts_topk_cub_mean --dry_run
+
+What goes to --workdir, and the flags that all experiments share, are told in experiment.py.
+"""
+
+import experiment
+import topk
+from absl import flags
+
+from tnet_keras import datasets
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_list("resize", None, "Height and width before the crop, pixels; published: 600,600.")
+
+
+class CubNtsTopK(topk.TopK):
+    """Patches among the 1,614 anchors of NTS-Net, chosen by Top-K."""
+
+    defaults = {
+        "name": "cub_nts_topk", "dataset": "caltech_birds2011", "preset": "nts_topk_cub_mean",
+    }  # fmt: skip
+    recorded = (*topk.TopK.recorded, "resize")
+    full_image_rivals = {
+        "same_backbone": topk.same_backbone_rival("Its backbone on the full image"),
+    }
+
+    def load(self, split, image_size, batch_size, **options):
+        if FLAGS.dataset == "needle_digits":
+            options.update(
+                num_examples=experiment.number_of_examples(split), with_boxes=split == "test"
+            )
+        elif FLAGS.resize is not None:
+            options.update(resize=experiment.integers("resize", FLAGS.resize))
+        return datasets.load(
+            FLAGS.dataset, split, image_size, batch_size, FLAGS.seed, data_dir=FLAGS.data_dir,
+            **options,
+        )  # fmt: skip
+
+    def can_resume_anywhere(self):
+        return FLAGS.dataset != "caltech_birds2011"
+
+
+def main(argv=None):
+    experiment.run(CubNtsTopK(), argv)
+
+
+if __name__ == "__main__":
+    main()

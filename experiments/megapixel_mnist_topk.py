@@ -1,0 +1,49 @@
+"""Trains, measures, reports and exports patch selection on megapixel MNIST.
+
+    python experiments/megapixel_mnist_topk.py --flagfile=experiments/flagfiles/mnist_demo.flags
+    python experiments/megapixel_mnist_topk.py --preset=topk_megapixel_mnist --dry_run
+
+Which digit is there three times among noise? What goes to --workdir, and the flags that all
+experiments share, are told in experiment.py.
+"""
+
+import experiment
+import topk
+from absl import flags
+
+from tnet_keras import datasets
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string(
+    "digits", "auto", "Where drawn digits come from: auto, mnist, sklearn or a folder of IDX files."
+)
+
+
+class MegapixelMnistTopK(topk.TopK):
+    """Patch selection on megapixel MNIST, drawn or read from a folder of sparse images."""
+
+    defaults = {
+        "name": "megapixel_mnist_topk", "dataset": "megapixel_mnist",
+        "preset": "topk_megapixel_mnist_small",
+    }  # fmt: skip
+    recorded = (*topk.TopK.recorded, "digits")
+    full_image_rivals = {
+        "same_backbone": topk.same_backbone_rival("The backbone of the patches on the full image"),
+    }
+
+    def load(self, split, image_size, batch_size, **options):
+        options.update(with_boxes=split == "test")
+        if FLAGS.dataset == "megapixel_mnist":
+            options.update(num_examples=experiment.number_of_examples(split), source=FLAGS.digits)
+        return datasets.load_megapixel_mnist(
+            FLAGS.dataset, split, image_size, batch_size, FLAGS.seed, **options
+        )
+
+
+def main(argv=None):
+    experiment.run(MegapixelMnistTopK(), argv)
+
+
+if __name__ == "__main__":
+    main()
