@@ -16,7 +16,6 @@ from tnet_keras import datasets
 FLAGS = flags.FLAGS
 
 flags.DEFINE_enum("label", "max_left_right", list(datasets.BILLIARD_LABELS), "The question.")
-flags.DEFINE_integer("warmup_examples", 0, "First ones show one number per table.", lower_bound=0)
 
 
 class BilliardsTopK(topk.TopK):

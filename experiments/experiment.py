@@ -22,6 +22,7 @@ import tnet_keras
 from tnet_keras import training
 from tnet_keras.evaluation import profile, report
 from tnet_keras.export import export_saved_model
+from tnet_keras.layers import SELECTORS
 from tnet_keras.training import command, loop
 from tnet_keras.visualization import draw_attention
 
@@ -41,9 +42,11 @@ flags.DEFINE_integer("num_validation_examples", 500, "Drawn data: images.", lowe
 flags.DEFINE_integer("num_test_examples", 2000, "Drawn data: images.", lower_bound=1)
 flags.DEFINE_bool("cache", False, "Drawn data: keep the training images in memory.")
 flags.DEFINE_integer("random_shift", 0, "Drawn data: largest shift, pixels.", lower_bound=0)
+flags.DEFINE_integer("warmup_examples", 0, "Drawn data: first ones are easier.", lower_bound=0)
 
 flags.DEFINE_string("preset", None, "Model; see tnet_keras.preset_names().")
 flags.DEFINE_list("image_size", None, "Height and width, pixels.")
+flags.DEFINE_enum("selector", None, list(SELECTORS), "What teaches where to look.")
 flags.DEFINE_string("model_options", "{}", "JSON object: other arguments of from_preset.")
 
 flags.DEFINE_integer("epochs", 1, "Epochs.", lower_bound=1)

@@ -14,19 +14,16 @@ from absl import flags
 import tnet_keras
 from tnet_keras import datasets
 from tnet_keras.evaluation import evaluate_policy, profile
-from tnet_keras.layers import SELECTORS
 from tnet_keras.models.checks import check_locations
 from tnet_keras.training import loop
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_integer("warmup_examples", 0, "needle_digits: first ones have larger digits.")
 flags.DEFINE_float("warmup_scale", 1.0, "needle_digits: how much larger the first digit is.")
 
 flags.DEFINE_list("locations", None, "Locations per grid and level in training, such as 2,1.")
 flags.DEFINE_list("eval_locations", None, "Locations to evaluate with, such as 0,1,2,2x1.")
 flags.DEFINE_enum("selection", None, ["sample", "top_k"], "Choice of locations in training.")
-flags.DEFINE_enum("selector", None, list(SELECTORS), "What teaches the location module.")
 flags.DEFINE_string("selector_options", None, "JSON object: arguments of the selector.")
 flags.DEFINE_enum("rule", None, ["paper", "original"], "Learning rule.")
 flags.DEFINE_integer("samples", None, "Location samples per image in training.", lower_bound=1)

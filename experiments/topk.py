@@ -14,7 +14,6 @@ FLAGS = flags.FLAGS
 
 flags.DEFINE_integer("patches", None, "Patches K per image.", lower_bound=1)
 flags.DEFINE_list("eval_patches", None, "Numbers of patches to evaluate with, such as 5,10.")
-flags.DEFINE_enum("selector", None, list(SELECTORS), "How patches are chosen in training.")
 flags.DEFINE_enum("mode", None, list(PERTURBED_TOP_K_MODES), "Gradient of the perturbed Top-K.")
 flags.DEFINE_float("sigma", None, "Scale of the noise at the start.", lower_bound=0.0)
 flags.DEFINE_bool("decay_sigma", True, "Let sigma fall linearly to 0 over the training.")
