@@ -221,7 +221,8 @@ def _presets():
             {**resnet18, "input_shape": shape},
             {"num_classes": 9, "position_channels": shape[-1] == 5, "antialias": True},
         )
-    anchors = {**_TOP_K, "image_size": (448, 448), "view_size": None}
+    # Zeros after pixels were mapped to [-1, 1]: mid-grey here.
+    anchors = {**_TOP_K, "image_size": (448, 448), "view_size": None, "pad_value": 127.5}
     for head in ("mean", "concat"):
         presets[f"nts_topk_cub_{head}"] = (
             NTSTopKClassifier,
