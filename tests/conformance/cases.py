@@ -245,7 +245,9 @@ CASES = {
     "tnet_keras.models.nts_net.NTSNet": [
         LayerCase(
             kwargs=lambda: {
-                "backbone": wide_backbone(), "num_classes": 5, "num_patches": 2,
+                "backbone": wide_backbone(),
+                "num_classes": 5,
+                "num_patches": 2,
                 "patch_size": (32, 32),
             },
             inputs=lambda: (pixels(2, 448, 448, 3),),
@@ -298,7 +300,7 @@ CONFIGURATIONS = {
         "image_size": 600,
         "num_balls": (4, 6),
     },
-    "tnet_keras.datasets.megapixel_mnist.MegapixelMnistConfig": {
+    "tnet_keras.datasets.megapixel_mnist.scenes.MegapixelMnistConfig": {
         "image_size": 600,
         "num_noise": 7,
     },

@@ -15,6 +15,9 @@ from tnet_keras.datasets.megapixel_mnist import (
     megapixel_mnist,
     read_megapixel_mnist,
 )
+from tnet_keras.datasets.megapixel_mnist.folder import find_images
+from tnet_keras.datasets.megapixel_mnist.stream import DEFAULT_EXAMPLES
+from tnet_keras.datasets.needle_scenes import NUM_CLASSES, check_split
 from tnet_keras.datasets.streams import Data
 from tnet_keras.datasets.synthetic import DEFAULT_EVALUATION_EXAMPLES
 from tnet_keras.datasets.traffic_signs import (
@@ -23,6 +26,7 @@ from tnet_keras.datasets.traffic_signs import (
     read_traffic_signs,
     traffic_signs,
 )
+from tnet_keras.datasets.traffic_signs.annotations import check_rule
 from tnet_keras.datasets.traffic_signs.folder import find_scenes
 
 
@@ -49,22 +53,19 @@ def load_billiards(name, split, image_size, batch_size, seed=0, label="max_left_
         data = load_billiards("billiards", "test", 256, batch_size=4, num_examples=8)
         images, labels = next(iter(data.dataset))
     """
-    height, width = check_image_size(image_size)
+    check_split(split)
+    size = check_image_size(image_size)
     options = {"seed": seed, "label": label, **options}
     if name == "billiards":
-        if height != width:
-            raise ValueError(
-                f"`image_size` of billiards must be square. Received: image_size={image_size}"
-            )
-        options.setdefault("config", BilliardsConfig.of_size(height))
-        dataset = billiards(split, batch_size, **options)
-        count = options.get("num_examples")
-        if count is None and not _trains(split, options):
-            count = DEFAULT_EVALUATION_EXAMPLES
+        _check_square(size, name)
+        config = options.pop("config", None) or BilliardsConfig.of_size(size[0])
+        _check_size(size, (config.image_size, config.image_size))
+        dataset = billiards(split, batch_size, config=config, **options)
+        count = _count(split, options)
     else:
         _check_folder(name, "billiards")
-        images, _, size = find_tables(name, split, label, options.get("with_boxes", False))
-        _check_size((height, width), size)
+        images, _, found = find_tables(name, split, label, options.get("with_boxes", False))
+        _check_size(size, found)
         dataset, count = read_billiards(name, split, batch_size, **options), len(images)
     classes = BILLIARD_LABELS[label]
     # Nine classes are the numbers 1 to 9, ten are last digits.
@@ -77,10 +78,13 @@ def load_traffic_signs(name, split, image_size, batch_size, seed=0, rule="top_k"
     Args:
         name: "traffic_signs" for drawn scenes, or the folder of the Swedish set.
         split: "train", "validation" or "test".
-        image_size: (height, width), pixels.
+        image_size: int or (height, width), pixels. Under a height of 512 drawn scenes are those of
+            `TrafficScenesConfig.small`.
         batch_size: int >= 1.
         seed: int >= 0.
-        rule: Of a folder, how annotations become a label, see `traffic_sign_label`.
+        rule: How annotations of a folder become a label, "top_k" or "ats", see
+            `traffic_sign_label`. Drawn scenes have the same label by both; their boxes are those
+            of "top_k", which of two equal signs may choose another.
         **options: Further arguments of `traffic_signs` or `read_traffic_signs`.
 
     Returns:
@@ -93,22 +97,21 @@ def load_traffic_signs(name, split, image_size, batch_size, seed=0, rule="top_k"
         data = load_traffic_signs("traffic_signs", "test", (240, 320), 4, num_examples=8)
         images, labels = next(iter(data.dataset))
     """
+    check_split(split)
+    check_rule(rule)
     size = check_image_size(image_size)
     options = {"seed": seed, **options}
     if name == "traffic_signs":
-        options.setdefault("config", TrafficScenesConfig.of_size(*size))
-        dataset = traffic_signs(split, batch_size, **options)
-        count = options.get("num_examples")
-        if count is None and not _trains(split, options):
-            count = DEFAULT_EVALUATION_EXAMPLES
+        config = options.pop("config", None) or _traffic_config(size)
+        _check_size(size, (config.height, config.width))
+        dataset = traffic_signs(split, batch_size, config=config, **options)
+        count = _count(split, options)
     else:
         _check_folder(name, "traffic_signs")
         images, _, _, found = find_scenes(name, split, rule)
         _check_size(size, found)
-        dataset, count = (
-            read_traffic_signs(name, split, batch_size, rule=rule, **options),
-            len(images),
-        )
+        dataset = read_traffic_signs(name, split, batch_size, rule=rule, **options)
+        count = len(images)
     return Data(dataset, TRAFFIC_SIGN_CLASSES, count)
 
 
@@ -118,11 +121,12 @@ def load_megapixel_mnist(name, split, image_size, batch_size, seed=0, source="au
     Args:
         name: "megapixel_mnist" for drawn images, or a folder of `write_megapixel_mnist`.
         split: "train", "validation" or "test".
-        image_size: int or (height, width), pixels; square. Other sizes than the published 1500 are
-            those of `MegapixelMnistConfig.small`.
+        image_size: int or (height, width), pixels; square. Drawn images of 1500 pixels are the
+            published ones, others those of `MegapixelMnistConfig.small`; the published easy ones
+            need `config=MegapixelMnistConfig.easy()` and its 500 pixels.
         batch_size: int >= 1.
         seed: int >= 0.
-        source: Where drawn digits come from, see `megapixel_mnist`.
+        source: Where the digits of drawn images come from, as of `mnist_digits`.
         **options: Further arguments of `megapixel_mnist` or `read_megapixel_mnist`.
 
     Returns:
@@ -135,31 +139,48 @@ def load_megapixel_mnist(name, split, image_size, batch_size, seed=0, source="au
         data = load_megapixel_mnist("megapixel_mnist", "test", 300, 4, num_examples=8)
         images, labels = next(iter(data.dataset))
     """
+    check_split(split)
     size = check_image_size(image_size)
-    if size[0] != size[1]:
-        raise ValueError(
-            f"`image_size` of megapixel_mnist must be square. Received: image_size={image_size}"
-        )
     options = {"seed": seed, **options}
     if name == "megapixel_mnist":
-        published = MegapixelMnistConfig()
-        small = MegapixelMnistConfig.small
-        config = published if size[0] == published.image_size else small(size[0])
-        options.setdefault("config", config)
-        dataset = megapixel_mnist(split, batch_size, source=source, **options)
-        count = options.get("num_examples") or (5000 if split == "train" else 1000)
+        _check_square(size, name)
+        config = options.pop("config", None)
+        if config is None:
+            published = MegapixelMnistConfig()
+            small = size[0] != published.image_size
+            config = MegapixelMnistConfig.small(size[0]) if small else published
+        _check_size(size, (config.image_size, config.image_size))
+        dataset = megapixel_mnist(split, batch_size, config=config, source=source, **options)
+        count = options.get("num_examples") or DEFAULT_EXAMPLES[split]
     else:
         _check_folder(name, "megapixel_mnist")
+        images = find_images(name, split)
+        _check_size(size, (int(images["image_size"]),) * 2)
         dataset = read_megapixel_mnist(name, split, batch_size, **options)
-        _check_size(size, tuple(dataset.element_spec[0].shape[1:3]))
-        once = read_megapixel_mnist(name, split, 1, training=False)
-        count = int(once.cardinality())
-    return Data(dataset, tuple(str(digit) for digit in range(10)), count)
+        count = len(images["labels"])
+    return Data(dataset, tuple(str(digit) for digit in range(NUM_CLASSES)), count)
 
 
-def _trains(split, options):
+def _traffic_config(size):
+    try:
+        return TrafficScenesConfig.of_size(*size)
+    except ValueError as error:  # Speaks of the signs, which the caller has not chosen.
+        raise ValueError(
+            "`image_size` must have room for a road and its signs: 176 x 128 pixels at least, and "
+            f"456 wide from a height of 512. Received: image_size={size}"
+        ) from error
+
+
+def _count(split, options):
+    """Examples of one pass over what is drawn; None for an endless stream of new ones."""
     training = options.get("training")
-    return split == "train" if training is None else training
+    training = split == "train" if training is None else training
+    return options.get("num_examples") or (None if training else DEFAULT_EVALUATION_EXAMPLES)
+
+
+def _check_square(size, name):
+    if size[0] != size[1]:
+        raise ValueError(f"`image_size` of {name} must be square. Received: image_size={size}")
 
 
 def _check_size(size, found):

@@ -6,10 +6,8 @@ its balls.
 
 import json
 import os
-import pathlib
 import struct
 import sys
-import tempfile
 
 import keras
 import numpy as np
@@ -18,6 +16,7 @@ import tensorflow as tf
 from tnet_keras.datasets.billiards.labels import billiard_label
 from tnet_keras.datasets.billiards.scenes import NUMBERS, BilliardScenes, BilliardsConfig
 from tnet_keras.datasets.needle_scenes import check_split
+from tnet_keras.datasets.new_folder import new_folder
 
 #: The folder of each split.
 FOLDERS = {"train": "train", "validation": "valid", "test": "test"}
@@ -45,7 +44,6 @@ def write_billiards(path, counts, seed=0, config=None, progress=False):
     Example:
         write_billiards("few_tables", {"train": 3}, config=BilliardsConfig.small(image_size=256))
     """
-    path = pathlib.Path(path)
     for split, count in counts.items():
         check_split(split)
         if count < 0:
@@ -54,7 +52,6 @@ def write_billiards(path, counts, seed=0, config=None, progress=False):
         raise ValueError(f"`counts` must ask for at least one table. Received: counts={counts}")
     if seed < 0:
         raise ValueError(f"`seed` must be at least 0. Received: seed={seed}")
-    _check_new(path)
     config = BilliardsConfig() if config is None else config
     about = {"config": config.get_config(), "seed": seed}
     shown = None
@@ -62,32 +59,11 @@ def write_billiards(path, counts, seed=0, config=None, progress=False):
         # A log file gets a line every ten seconds.
         interval = 0.1 if sys.stdout.isatty() else 10.0
         shown = keras.utils.Progbar(sum(counts.values()), interval=interval, unit_name="table")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent)
-    except OSError as error:
-        raise ValueError(
-            f"`path` must be a folder that can be made ({error.strerror}). "
-            f"Received: path={str(path)!r}"
-        ) from error
-    with temporary as outer:
-        # A folder inside it: the temporary folder itself is closed to other users.
-        inner = pathlib.Path(outer) / path.name
-        inner.mkdir()
-        (inner / "about.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    with new_folder(path, about) as folder:
         for split, count in counts.items():
             if count:
                 scenes = BilliardScenes(config, split, seed)
-                _write_split(inner / FOLDERS[split], scenes, count, shown)
-        _check_new(path)  # Renaming would replace an empty folder that was made meanwhile.
-        inner.rename(path)
-
-
-def _check_new(path):
-    if os.path.lexists(path):
-        raise ValueError(
-            f"`path` must not exist: nothing is overwritten. Received: path={str(path)!r}"
-        )
+                _write_split(folder / FOLDERS[split], scenes, count, shown)
 
 
 def _write_split(folder, scenes, count, shown):

@@ -4,12 +4,8 @@
 `annotations.txt`.
 """
 
-import contextlib
-import json
 import os
-import pathlib
 import sys
-import tempfile
 
 import keras
 import numpy as np
@@ -17,6 +13,7 @@ import tensorflow as tf
 from PIL import Image
 
 from tnet_keras.datasets.needle_scenes import check_split
+from tnet_keras.datasets.new_folder import new_folder
 from tnet_keras.datasets.traffic_signs.annotations import (
     format_line,
     labelled_sign,
@@ -56,7 +53,6 @@ def write_traffic_signs(path, counts, seed=0, config=None, image_format="jpeg", 
     Example:
         write_traffic_signs("few_scenes", {"train": 3}, config=TrafficScenesConfig.small())
     """
-    path = pathlib.Path(path)
     for split, count in counts.items():
         check_split(split)
         if count < 0:
@@ -77,51 +73,11 @@ def write_traffic_signs(path, counts, seed=0, config=None, image_format="jpeg", 
         # A log file gets a line every ten seconds.
         interval = 0.1 if sys.stdout.isatty() else 10.0
         shown = keras.utils.Progbar(sum(counts.values()), interval=interval, unit_name="scene")
-    with new_folder(path) as inner:
-        (inner / "about.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    with new_folder(path, about) as folder:
         for split, count in counts.items():
             if count:
                 scenes = TrafficScenes(config, split, seed)
-                _write_split(inner / FOLDERS[split], scenes, count, image_format, shown)
-
-
-@contextlib.contextmanager
-def new_folder(path):
-    """Makes a folder that appears when it is complete, or not at all.
-
-    Args:
-        path: `pathlib.Path`, must not exist.
-
-    Yields:
-        `pathlib.Path`, a folder beside it to write to; renamed to `path` at the end, deleted after
-        an error.
-
-    Raises:
-        ValueError: if `path` exists or cannot be made.
-    """
-    _check_new(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent)
-    except OSError as error:
-        raise ValueError(
-            f"`path` must be a folder that can be made ({error.strerror}). "
-            f"Received: path={str(path)!r}"
-        ) from error
-    with temporary as outer:
-        # A folder inside it: the temporary folder itself is closed to other users.
-        inner = pathlib.Path(outer) / path.name
-        inner.mkdir()
-        yield inner
-        _check_new(path)  # Renaming would replace an empty folder that was made meanwhile.
-        inner.rename(path)
-
-
-def _check_new(path):
-    if os.path.lexists(path):
-        raise ValueError(
-            f"`path` must not exist: nothing is overwritten. Received: path={str(path)!r}"
-        )
+                _write_split(folder / FOLDERS[split], scenes, count, image_format, shown)
 
 
 def _write_split(folder, scenes, count, image_format, shown):
