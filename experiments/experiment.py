@@ -5,6 +5,7 @@ flags.txt (a flagfile that repeats the run), checkpoints, TensorBoard logs and a
 Flags without a default are those of the preset.
 """
 
+import abc
 import json
 import os
 import pathlib
@@ -70,7 +71,9 @@ flags.DEFINE_bool("export", True, "Write a SavedModel.")
 # Where a run goes, and whether over another, is no part of what repeats it.
 NOT_RECORDED = ("workdir", "overwrite", "resume", "dry_run", "traceback")
 # What may be different when a run is resumed, because it begins after the training.
-MAY_CHANGE = ("eval_locations", "eval_batch_size", "pictures", "export", "num_test_examples")
+MAY_CHANGE = (
+    "eval_locations", "eval_patches", "eval_batch_size", "pictures", "export", "num_test_examples",
+)  # fmt: skip
 
 
 class Rival(NamedTuple):
@@ -148,7 +151,7 @@ def build_preset(options, preset=None):
         ) from error
 
 
-class Experiment:
+class Experiment(abc.ABC):
     """One experiment: the parts in which it differs from others. `run` does the rest.
 
     A subclass sets `defaults` (values of shared flags) and `recorded` (one flag of each module
@@ -159,21 +162,21 @@ class Experiment:
     defaults = {}
     recorded = ()
 
+    @abc.abstractmethod
     def build_model(self, num_classes=None):
         """Builds the model of the flags, for the data's classes once they are known."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def load(self, split, image_size, batch_size, **options):
         """Opens one split of the data; `start` among the options leaves examples out."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def locations(self, model):
         """The numbers of locations to evaluate with, a list of tuples."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def evaluate(self, model, data, chosen):
         """Measures the model on the test data; returns a part of the report."""
-        raise NotImplementedError
 
     def rivals(self, model):
         """Models to train beside: dict from a name to `Rival`; "baseline" is the full image's."""

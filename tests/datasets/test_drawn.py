@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from tests.datasets.billiards.tiny_tables import TINY, assert_same, examples
+from tests.datasets.billiards.tiny_tables import TINY
+from tests.datasets.reading import assert_same, examples
 from tnet_keras.datasets import (
     BILLIARD_LABELS,
     TRAFFIC_SIGN_CLASSES,

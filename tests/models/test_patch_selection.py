@@ -214,3 +214,8 @@ def test_scorer_learns_only_after_its_delay():
     assert classifier(scorer_delay=3).get_config()["scorer_delay"] == 3
     with pytest.raises(ValueError, match="`scorer_delay`.*Received: scorer_delay=-1"):
         classifier(scorer_delay=-1)
+
+
+def test_order_of_sinkhorn_slots_is_refused_where_it_matters():
+    with pytest.raises(ValueError, match="`aggregation` must not depend on the order.*Received"):
+        classifier(selector="sinkhorn", aggregation=ConcatenationAggregation())

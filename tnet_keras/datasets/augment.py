@@ -131,3 +131,37 @@ def resized_crop(image, resize, size, seed=None):
     crop_seed, flip_seed = tf.unstack(tf.random.split(tf.cast(seed, tf.int64), 2))
     part = tf.image.stateless_random_crop(image, (*size, image.shape[-1]), crop_seed)
     return tf.image.stateless_random_flip_left_right(part, flip_seed)
+
+
+def check_shift(random_shift, side):
+    """Raises ValueError unless `random_shift` is less than `side`, of images; both in pixels."""
+    if random_shift >= side:
+        raise ValueError(
+            f"`random_shift` must be less than the shorter side of the images, {side} pixels. "
+            f"Received: random_shift={random_shift}"
+        )
+
+
+def shift_with_black(image, shift, boxes):
+    """Moves one image by whole pixels; what comes in over the border is black.
+
+    Zero padding followed by a random crop, as the authors train, does just that.
+
+    Args:
+        image: `[H, W, 3]`, any dtype, static H and W.
+        shift: `[2]` int32, (down, right) in pixels, smaller than H and W in size.
+        boxes: `[N, 4]` float32 (y0, x0, y1, x1) in pixels.
+
+    Returns:
+        Tuple of the image and the boxes, moved along and clipped to the image.
+    """
+    height, width = image.shape[0], image.shape[1]
+    extent = tf.constant([height, width])
+    lost = tf.maximum(-shift, 0)  # What leaves at the top and on the left.
+    kept = tf.slice(image, [lost[0], lost[1], 0], [*tf.unstack(extent - tf.abs(shift)), 3])
+    before = tf.maximum(shift, 0)
+    padding = tf.stack([before, tf.abs(shift) - before], axis=1)
+    moved = tf.pad(kept, tf.concat([padding, [[0, 0]]], axis=0))
+    moved.set_shape((height, width, 3))
+    boxes += tf.cast(tf.tile(shift, [2]), boxes.dtype)
+    return moved, tf.clip_by_value(boxes, 0.0, tf.cast(tf.tile(extent, [2]), boxes.dtype))

@@ -17,9 +17,8 @@ from tnet_keras.datasets.megapixel_mnist import (
 )
 from tnet_keras.datasets.megapixel_mnist.folder import find_images
 from tnet_keras.datasets.megapixel_mnist.stream import DEFAULT_EXAMPLES
-from tnet_keras.datasets.needle_scenes import NUM_CLASSES, check_split
-from tnet_keras.datasets.streams import Data
-from tnet_keras.datasets.synthetic import DEFAULT_EVALUATION_EXAMPLES
+from tnet_keras.datasets.needle_scenes import NUM_CLASSES
+from tnet_keras.datasets.streams import DEFAULT_EVALUATION_EXAMPLES, Data, check_split
 from tnet_keras.datasets.traffic_signs import (
     TRAFFIC_SIGN_CLASSES,
     TrafficScenesConfig,

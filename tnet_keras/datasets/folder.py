@@ -10,8 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tnet_keras.datasets.augment import distorted_crop
-from tnet_keras.datasets.needle_scenes import SPLITS, check_split
-from tnet_keras.datasets.streams import example_order
+from tnet_keras.datasets.streams import SPLITS, check_split, example_order
 
 EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 # First bytes of a file: BMP, JPEG, PNG, RIFF....WEBP. Names do not matter, contents do.

@@ -11,10 +11,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tnet_keras.datasets.streams import counter_uniform
+from tnet_keras.datasets.config import DrawnConfig, check_ranges
+from tnet_keras.datasets.streams import SPLITS, check_split, counter_uniform
 from tnet_keras.datasets.strokes import INK_THRESHOLD, draw_strokes
 
-SPLITS = ("train", "validation", "test")
 NUM_CLASSES = 10
 
 _CELL = 4  # Source digits are enlarged 4x (bicubic) once; scenes then resample them bilinearly.
@@ -25,7 +25,7 @@ _NOISE_ROWS = 4096
 
 @keras.saving.register_keras_serializable(package="tnet_keras")
 @dataclasses.dataclass(frozen=True)
-class NeedleDigitsConfig:
+class NeedleDigitsConfig(DrawnConfig):
     """What makes a `needle_digits` scene easy or hard.
 
     Args:
@@ -70,15 +70,9 @@ class NeedleDigitsConfig:
     stroke_bank: int = 2048
 
     def __post_init__(self):
-        for name in (
+        check_ranges(self, (
             "digit_size", "num_distractors", "stroke_length", "stroke_width", "brightness"
-        ):  # fmt: skip
-            value = getattr(self, name)
-            if len(value) != 2 or not 0 < value[0] <= value[1]:
-                raise ValueError(
-                    f"`{name}` must be (low, high) with 0 < low <= high. Received: {name}={value}"
-                )
-            object.__setattr__(self, name, tuple(value))
+        ))  # fmt: skip
         if self.digit_contrast < 1:
             raise ValueError(
                 "`digit_contrast` must be at least 1. Received: "
@@ -117,18 +111,6 @@ class NeedleDigitsConfig:
         angle = math.radians(min(self.rotation, 45.0))
         side = math.ceil(side * (math.cos(angle) + math.sin(angle)) * (1 + self.shear)) + 2
         return side | 1  # Always odd: a digit's pixels must not depend on the size of its window.
-
-    def get_config(self):
-        """The fields as a dict of JSON types."""
-        return {
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in dataclasses.asdict(self).items()
-        }
-
-    @classmethod
-    def from_config(cls, config):
-        """Inverse of `get_config`."""
-        return cls(**config)
 
 
 def source_digits(split):
@@ -323,9 +305,3 @@ class NeedleScenes:
 def choose(uniform, count):
     """Integers in `[0, count)`, int32, from uniform numbers in [0, 1)."""
     return tf.minimum(tf.cast(uniform * count, tf.int32), count - 1)
-
-
-def check_split(split):
-    """Raises ValueError unless `split` is one of `SPLITS`."""
-    if split not in SPLITS:
-        raise ValueError(f"`split` must be one of {SPLITS}. Received: split={split!r}")

@@ -18,9 +18,9 @@ from tnet_keras.datasets.folder import (
     image_folder,
     prepare_image,
 )
-from tnet_keras.datasets.needle_scenes import NUM_CLASSES, NeedleDigitsConfig, check_split
-from tnet_keras.datasets.streams import Data
-from tnet_keras.datasets.synthetic import DEFAULT_EVALUATION_EXAMPLES, needle_digits
+from tnet_keras.datasets.needle_scenes import NUM_CLASSES, NeedleDigitsConfig
+from tnet_keras.datasets.streams import DEFAULT_EVALUATION_EXAMPLES, Data, check_split
+from tnet_keras.datasets.synthetic import needle_digits
 
 _DRAWN = {
     "billiards": load_billiards,

@@ -11,6 +11,9 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+#: Examples of a stream that is not for training, where nothing else is asked for.
+DEFAULT_EVALUATION_EXAMPLES = 2000
+SPLITS = ("train", "validation", "test")
 _ENDLESS = np.iinfo(np.int64).max
 
 
@@ -83,3 +86,53 @@ def example_order(num_examples, endless, seed, start=0):
 
     passes = tf.data.Dataset.range(start // num_examples, _ENDLESS).flat_map(one_pass)
     return tf.data.Dataset.zip((positions, passes.skip(start % num_examples)))
+
+
+def check_split(split):
+    """Raises ValueError unless `split` is one of `SPLITS`."""
+    if split not in SPLITS:
+        raise ValueError(f"`split` must be one of {SPLITS}. Received: split={split!r}")
+
+
+def check_stream(split, training, batch_size, seed, start, random_shift=0, num_examples=None):
+    """Checks what every stream is asked for.
+
+    Args:
+        split: must be one of `SPLITS`.
+        training: bool, or None for `split == "train"`.
+        batch_size: must be at least 1.
+        seed: must be at least 0.
+        start: must be at least 0.
+        random_shift: must be at least 0.
+        num_examples: must be at least 1, or None.
+
+    Returns:
+        bool, whether the stream is one for training.
+
+    Raises:
+        ValueError: for what is out of range.
+    """
+    check_split(split)
+    for name, value, low in (
+        ("batch_size", batch_size, 1), ("seed", seed, 0), ("random_shift", random_shift, 0),
+        ("start", start, 0), ("num_examples", 1 if num_examples is None else num_examples, 1),
+    ):  # fmt: skip
+        if value < low:
+            raise ValueError(f"`{name}` must be at least {low}. Received: {name}={value}")
+    return split == "train" if training is None else bool(training)
+
+
+def batches(order, example, batch_size, training):
+    """Reads the examples of a stream, two side by side, and puts them into batches.
+
+    Args:
+        order: as of `example_order`.
+        example: function of position and index, int64 scalars, that returns a tuple of tensors.
+        batch_size: int >= 1.
+        training: bool; training streams hold full batches only.
+
+    Returns:
+        `tf.data.Dataset`.
+    """
+    examples = order.map(example, num_parallel_calls=2, deterministic=True)
+    return examples.batch(batch_size, drop_remainder=training).prefetch(2)

@@ -11,15 +11,14 @@ import numpy as np
 import tensorflow as tf
 
 from tnet_keras.datasets.augment import shift
-from tnet_keras.datasets.needle_scenes import (
-    NeedleDigitsConfig,
-    NeedleScenes,
+from tnet_keras.datasets.needle_scenes import NeedleDigitsConfig, NeedleScenes, choose
+from tnet_keras.datasets.streams import (
+    DEFAULT_EVALUATION_EXAMPLES,
     check_split,
-    choose,
+    counter_uniform,
+    example_order,
 )
-from tnet_keras.datasets.streams import counter_uniform, example_order
 
-DEFAULT_EVALUATION_EXAMPLES = 2000
 _SHIFT_STREAM = 0x5817F7A11D0C0DE5  # Keeps the shifts apart from the numbers that draw scenes.
 
 

@@ -7,9 +7,10 @@ import tensorflow as tf
 from tnet_keras.backbones import Backbone
 from tnet_keras.geometry import NTS_ANCHORS
 from tnet_keras.layers import ClassifierHead, PatchSelection, RegionProposalScorer
-from tnet_keras.learning import cross_entropy, hit_reward, policy_loss, update_baseline
+from tnet_keras.learning import cross_entropy
 from tnet_keras.models.checks import check_images
 from tnet_keras.models.hard_attention import HardAttentionModel
+from tnet_keras.models.selecting import SelectingMixin
 from tnet_keras.ops import extract_patches, greedy_suppression
 from tnet_keras.ops.checks import check_count, check_one_of
 
@@ -204,7 +205,7 @@ class _ProposalModel(HardAttentionModel):
 
 
 @keras.saving.register_keras_serializable(package="tnet_keras")
-class NTSTopKClassifier(_ProposalModel):
+class NTSTopKClassifier(SelectingMixin, _ProposalModel):
     """NTS-Net's regions, chosen by a Top-K that is trained through (CVPR 2021).
 
     `model(images)` → float32 logits `[B, C]`; images `[B, 448, 448, 3]`, uint8 or float, 0–255.
@@ -251,8 +252,6 @@ class NTSTopKClassifier(_ProposalModel):
     ```
     """
 
-    extra_metrics = ("score_entropy", "sigma", "reward")
-
     def __init__(
         self,
         backbone,
@@ -283,10 +282,7 @@ class NTSTopKClassifier(_ProposalModel):
             backbone, num_classes, selection.num_patches, selection.patch_size, scorer, head,
             dropout, seed, **kwargs,
         )  # fmt: skip
-        self.selection = selection
-        self.entropy_weight, self.policy_weight = float(entropy_weight), float(policy_weight)
-        self.initial_baseline = float(initial_baseline)
-        self.baseline = self.add_baseline(self.initial_baseline)
+        self.set_selection(selection, entropy_weight, policy_weight, initial_baseline)
 
     def _propose(self, images, scores, training, count, selected):
         return self.selection(
@@ -295,32 +291,10 @@ class NTSTopKClassifier(_ProposalModel):
         )  # fmt: skip
 
     def _own_terms(self, path, part_losses, labels, weights):
-        terms, entropy = {}, tf.reduce_mean(path["entropy"])
-        if self.entropy_weight and self.selection.selector not in ("hard", "random"):
-            terms["entropy"] = -self.entropy_weight * entropy
-        rewards = hit_reward(path["logits"], labels)
-        if "log_probs" in path:
-            losses = policy_loss(tf.reduce_sum(path["log_probs"], axis=1), rewards, self.baseline)
-            terms["policy"] = self.policy_weight * tf.reduce_mean(weights * losses)
-        return terms, {
-            "score_entropy": entropy,
-            "sigma": self.selection.current_sigma(),
-            "reward": tf.reduce_mean(rewards),
-        }
-
-    def after_step(self, outputs):
-        self.selection.count_step()
-        self.baseline.assign(update_baseline(self.baseline, outputs["reward"]))
+        return self.selection_terms(path, path["logits"], labels, weights)
 
     def get_config(self):
-        return {
-            **super().get_config(),
-            "selection": keras.saving.serialize_keras_object(self.selection),
-            "head": self.head,
-            "entropy_weight": self.entropy_weight,
-            "policy_weight": self.policy_weight,
-            "initial_baseline": self.initial_baseline,
-        }
+        return {**super().get_config(), "head": self.head}
 
 
 @keras.saving.register_keras_serializable(package="tnet_keras")

@@ -5,15 +5,16 @@ import tensorflow as tf
 
 from tnet_keras.backbones import Backbone
 from tnet_keras.layers import ClassifierHead, ConvScorer, MeanAggregation, PatchSelection
-from tnet_keras.learning import cross_entropy, hit_reward, policy_loss, update_baseline
+from tnet_keras.learning import cross_entropy
 from tnet_keras.models.checks import check_images
 from tnet_keras.models.hard_attention import HardAttentionModel
+from tnet_keras.models.selecting import SelectingMixin
 from tnet_keras.ops import downscale_view
 from tnet_keras.ops.checks import check_count
 
 
 @keras.saving.register_keras_serializable(package="tnet_keras")
-class PatchSelectionClassifier(HardAttentionModel):
+class PatchSelectionClassifier(SelectingMixin, HardAttentionModel):
     """Scores the regions of a small view, cuts out the best few, classifies those together.
 
     `model(images)` → float32 logits `[B, C]`; images `[B, H, W, 3]`, uint8 or float, 0–255, of the
@@ -62,8 +63,6 @@ class PatchSelectionClassifier(HardAttentionModel):
     ```
     """
 
-    extra_metrics = ("score_entropy", "sigma", "reward")
-
     def __init__(
         self,
         backbone,
@@ -97,18 +96,22 @@ class PatchSelectionClassifier(HardAttentionModel):
                 f"`backbone` must take the {selection.patch_size} patches of the selection. "
                 f"Received: backbone.image_shape={backbone.image_shape}"
             )
-        self.backbone, self.selection, self.classifier = backbone, selection, head
+        if selection.selector == "sinkhorn" and getattr(aggregation, "fixed_count", False):
+            raise ValueError(
+                "`aggregation` must not depend on the order of the patches with "
+                "selector='sinkhorn', which orders them by score in training only. "
+                f"Received: aggregation={aggregation!r}"
+            )
+        self.backbone, self.classifier = backbone, head
         self.scorer = ConvScorer(name="scorer") if scorer is None else scorer
         self.aggregation = (
             MeanAggregation(name="aggregation") if aggregation is None else aggregation
         )
         self.hidden_units = hidden_units
-        self.entropy_weight, self.policy_weight = float(entropy_weight), float(policy_weight)
-        self.initial_baseline = float(initial_baseline)
         check_count("scorer_delay", scorer_delay, 0)
         self.scorer_delay = scorer_delay
         self.image_size = selection.image_size
-        self.baseline = self.add_baseline(self.initial_baseline)
+        self.set_selection(selection, entropy_weight, policy_weight, initial_baseline)
         self._build_parts()
 
     def _build_parts(self):
@@ -272,41 +275,20 @@ class PatchSelectionClassifier(HardAttentionModel):
         weights = 1.0 if sample_weight is None else tf.cast(sample_weight, tf.float32)
         logits = path["logits"]
         terms = {"cross_entropy": tf.reduce_mean(weights * cross_entropy(logits, labels))}
-        entropy = tf.reduce_mean(path["entropy"])
-        if self.entropy_weight and self.selection.selector not in ("hard", "random"):
-            terms["entropy"] = -self.entropy_weight * entropy
-        rewards = hit_reward(logits, labels)
-        if "log_probs" in path:
-            log_prob = tf.reduce_sum(path["log_probs"], axis=1)
-            losses = policy_loss(log_prob, rewards, self.baseline)
-            terms["policy"] = self.policy_weight * tf.reduce_mean(weights * losses)
+        own_terms, reported = self.selection_terms(path, logits, labels, weights)
+        terms |= own_terms
         self.add_regularizers(terms, path["aggregated"], labels)
-        outputs = {
-            "logits": logits,
-            "labels": labels,
-            "sample_weight": sample_weight,
-            "score_entropy": entropy,
-            "sigma": self.selection.current_sigma(),
-            "reward": tf.reduce_mean(rewards),
-        }
-        return terms, outputs
-
-    def after_step(self, outputs):
-        self.selection.count_step()
-        self.baseline.assign(update_baseline(self.baseline, outputs["reward"]))
+        outputs = {"logits": logits, "labels": labels, "sample_weight": sample_weight}
+        return terms, outputs | reported
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object
         return {
             **super().get_config(),
-            "selection": serialize(self.selection),
             "scorer": serialize(self.scorer),
             "aggregation": serialize(self.aggregation),
             "hidden_units": self.hidden_units,
-            "entropy_weight": self.entropy_weight,
             "scorer_delay": self.scorer_delay,
-            "policy_weight": self.policy_weight,
-            "initial_baseline": self.initial_baseline,
             "dropout": self.classifier.dropout,
         }
 

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from tests.datasets.billiards.tiny_tables import TINY, assert_same, examples
+from tests.datasets.billiards.tiny_tables import TINY
+from tests.datasets.reading import assert_same, examples
 from tnet_keras.datasets import billiards, read_billiards
 from tnet_keras.datasets.billiards.__main__ import main
 

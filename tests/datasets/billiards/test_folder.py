@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.datasets.billiards.tiny_tables import COLORS, TINY, assert_same, ball, examples
+from tests.datasets.billiards.tiny_tables import COLORS, TINY, ball
+from tests.datasets.reading import assert_same, examples
 from tnet_keras.datasets import BilliardsConfig, billiards, read_billiards, write_billiards
 from tnet_keras.datasets.billiards import BilliardScenes
 

@@ -9,10 +9,11 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.datasets.billiards.tiny_tables import TINY, assert_same, examples, tables
+from tests.datasets.billiards.tiny_tables import TINY, tables
+from tests.datasets.reading import assert_same, examples
 from tnet_keras.datasets import BILLIARD_LABELS, billiard_label, billiards
+from tnet_keras.datasets.augment import shift_with_black
 from tnet_keras.datasets.billiards import BilliardScenes
-from tnet_keras.datasets.billiards.stream import shift_with_black
 
 
 def test_shapes_dtypes_and_ranges():

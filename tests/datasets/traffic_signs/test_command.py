@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from tests.datasets.traffic_signs.tiny_scenes import TINY, assert_same, examples
+from tests.datasets.reading import assert_same, examples
+from tests.datasets.traffic_signs.tiny_scenes import TINY
 from tnet_keras.datasets.traffic_signs import read_traffic_signs, traffic_signs
 from tnet_keras.datasets.traffic_signs.__main__ import main
 

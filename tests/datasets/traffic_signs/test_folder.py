@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.datasets.traffic_signs.tiny_scenes import TINY, assert_same, examples, scenes
+from tests.datasets.reading import assert_same, examples
+from tests.datasets.traffic_signs.tiny_scenes import TINY, scenes
 from tnet_keras.datasets.traffic_signs import (
     TrafficScenes,
     TrafficScenesConfig,

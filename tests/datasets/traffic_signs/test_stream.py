@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.datasets.traffic_signs.tiny_scenes import TINY, assert_same, examples, scenes
+from tests.datasets.reading import assert_same, examples
+from tests.datasets.traffic_signs.tiny_scenes import TINY, scenes
 from tnet_keras.datasets.traffic_signs import (
     TrafficScenes,
     labelled_sign,

@@ -7,16 +7,13 @@ its balls.
 import json
 import os
 import struct
-import sys
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from tnet_keras.datasets.billiards.labels import billiard_label
 from tnet_keras.datasets.billiards.scenes import NUMBERS, BilliardScenes, BilliardsConfig
-from tnet_keras.datasets.needle_scenes import check_split
-from tnet_keras.datasets.new_folder import new_folder
+from tnet_keras.datasets.new_folder import check_counts, encoded_images, new_folder, progress_bar
 
 #: The folder of each split.
 FOLDERS = {"train": "train", "validation": "valid", "test": "test"}
@@ -44,21 +41,10 @@ def write_billiards(path, counts, seed=0, config=None, progress=False):
     Example:
         write_billiards("few_tables", {"train": 3}, config=BilliardsConfig.small(image_size=256))
     """
-    for split, count in counts.items():
-        check_split(split)
-        if count < 0:
-            raise ValueError(f"`counts` must not be negative. Received: counts={counts}")
-    if not any(counts.values()):
-        raise ValueError(f"`counts` must ask for at least one table. Received: counts={counts}")
-    if seed < 0:
-        raise ValueError(f"`seed` must be at least 0. Received: seed={seed}")
+    check_counts(counts, seed, "table")
     config = BilliardsConfig() if config is None else config
     about = {"config": config.get_config(), "seed": seed}
-    shown = None
-    if progress:
-        # A log file gets a line every ten seconds.
-        interval = 0.1 if sys.stdout.isatty() else 10.0
-        shown = keras.utils.Progbar(sum(counts.values()), interval=interval, unit_name="table")
+    shown = progress_bar(counts, "table") if progress else None
     with new_folder(path, about) as folder:
         for split, count in counts.items():
             if count:
@@ -69,13 +55,11 @@ def write_billiards(path, counts, seed=0, config=None, progress=False):
 def _write_split(folder, scenes, count, shown):
     folder.mkdir()
 
-    def encode(index):
-        image = tf.numpy_function(lambda i: scenes.draw(i)[0], [index], tf.uint8, stateful=False)
-        image.set_shape((None, None, 3))
+    def encode(image):
         return tf.io.encode_png(image, compression=1)
 
-    images = tf.data.Dataset.range(count).map(encode, num_parallel_calls=2, deterministic=True)
-    for index, image in enumerate(images.prefetch(2).as_numpy_iterator()):
+    images = encoded_images(lambda index: scenes.draw(index)[0], count, encode)
+    for index, image in enumerate(images):
         (folder / f"{index}.png").write_bytes(image)
         text = json.dumps(scenes.annotate(index))
         (folder / f"{index}.json").write_text(text, encoding="utf-8")

@@ -13,7 +13,8 @@ from tnet_keras.datasets.billiards.painter import (
     STAIN_PIECES,
     TablePainter,
 )
-from tnet_keras.datasets.needle_scenes import SPLITS, check_split
+from tnet_keras.datasets.config import DrawnConfig, check_ranges
+from tnet_keras.datasets.streams import SPLITS, check_split
 
 COLORS = tuple(BALL_COLORS)
 NUMBERS = 9
@@ -30,7 +31,7 @@ _SMALL = 500  # Pixels; the balls of the published task need more room.
 
 @keras.saving.register_keras_serializable(package="tnet_keras")
 @dataclasses.dataclass(frozen=True)
-class BilliardsConfig:
+class BilliardsConfig(DrawnConfig):
     """What a table of `billiards` looks like. The defaults are those of the published task:
     numbers readable in 100 x 100 patches of 1000 x 1000 pixels, but not after downscaling by 4.
 
@@ -79,16 +80,10 @@ class BilliardsConfig:
     vignette: float = 0.25
 
     def __post_init__(self):
-        for name in (
+        check_ranges(self, (
             "ball_diameter", "num_balls", "digit_height", "digit_stroke", "digit_ink", "brightness",
             "light_elevation",
-        ):  # fmt: skip
-            value = getattr(self, name)
-            if len(value) != 2 or not 0 < value[0] <= value[1]:
-                raise ValueError(
-                    f"`{name}` must be (low, high) with 0 < low <= high. Received: {name}={value}"
-                )
-            object.__setattr__(self, name, tuple(value))
+        ))  # fmt: skip
         if not all(isinstance(number, numbers.Integral) for number in self.num_balls):
             raise ValueError(f"`num_balls` must be two ints. Received: num_balls={self.num_balls}")
         for name, low, high in (
@@ -156,18 +151,6 @@ class BilliardsConfig:
             `BilliardsConfig`: the defaults from 500 pixels, else `small(image_size)`.
         """
         return cls.small(image_size) if image_size < _SMALL else cls(image_size=image_size)
-
-    def get_config(self):
-        """The fields as a dict of JSON types."""
-        return {
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in dataclasses.asdict(self).items()
-        }
-
-    @classmethod
-    def from_config(cls, config):
-        """Inverse of `get_config`."""
-        return cls(**config)
 
 
 class BilliardScenes:

@@ -7,12 +7,18 @@ be resumed anywhere, and two readers see the same data.
 import numpy as np
 import tensorflow as tf
 
+from tnet_keras.datasets.augment import check_shift, shift_with_black
 from tnet_keras.datasets.billiards.folder import find_tables
 from tnet_keras.datasets.billiards.labels import billiard_label, check_label, outermost
 from tnet_keras.datasets.billiards.scenes import BilliardScenes, BilliardsConfig
-from tnet_keras.datasets.needle_scenes import check_split, choose
-from tnet_keras.datasets.streams import counter_uniform, example_order
-from tnet_keras.datasets.synthetic import DEFAULT_EVALUATION_EXAMPLES
+from tnet_keras.datasets.needle_scenes import choose
+from tnet_keras.datasets.streams import (
+    DEFAULT_EVALUATION_EXAMPLES,
+    batches,
+    check_stream,
+    counter_uniform,
+    example_order,
+)
 
 _SHIFT_STREAM = 0x0B1111A2D5C0FFEE  # Keeps the shifts apart from other numbers of the same seed.
 
@@ -71,11 +77,8 @@ def billiards(
         dataset = billiards("test", batch_size=4, num_examples=8, config=config, with_boxes=True)
         images, labels, boxes = next(iter(dataset))
     """
-    training = _check(split, batch_size, seed, label, training, random_shift, start)
-    if num_examples is not None and num_examples < 1:
-        raise ValueError(
-            f"`num_examples` must be at least 1. Received: num_examples={num_examples}"
-        )
+    check_label(label)
+    training = check_stream(split, training, batch_size, seed, start, random_shift, num_examples)
     if cache and training and num_examples is None:
         raise ValueError("`cache` needs a fixed `num_examples`. Received: num_examples=None")
     if warmup_examples < 0 or (warmup_examples and (cache or not training)):
@@ -87,7 +90,7 @@ def billiards(
         num_examples = DEFAULT_EVALUATION_EXAMPLES
     config = BilliardsConfig() if config is None else config
     size = config.image_size
-    _check_shift(random_shift, size)
+    check_shift(random_shift, size)
     scenes = BilliardScenes(config, split, seed)
     if cache:
         kept = np.empty((num_examples, size, size, 3), np.uint8)
@@ -158,9 +161,10 @@ def read_billiards(
         write_billiards("tables", {"test": 2}, config=config)
         images, labels = next(iter(read_billiards("tables", "test")))
     """
-    training = _check(split, batch_size, seed, label, training, random_shift, start)
+    check_label(label)
+    training = check_stream(split, training, batch_size, seed, start, random_shift)
     images, annotations, size = find_tables(path, split, label, with_boxes)
-    _check_shift(random_shift, min(size))
+    check_shift(random_shift, min(size))
     names = tf.constant(images)
     labels = tf.constant([billiard_label(balls, label) for balls in annotations], tf.int32)
     if with_boxes:
@@ -173,27 +177,6 @@ def read_billiards(
     order = example_order(len(images), training, seed, start)
     limit = random_shift if training else 0
     return _batches(order, read, size, batch_size, seed, training, limit, with_boxes)
-
-
-def _check(split, batch_size, seed, label, training, random_shift, start):
-    """Whether the stream is one for training; raises ValueError for what is out of range."""
-    check_split(split)
-    check_label(label)
-    for name, value, low in (
-        ("batch_size", batch_size, 1), ("seed", seed, 0), ("random_shift", random_shift, 0),
-        ("start", start, 0),
-    ):  # fmt: skip
-        if value < low:
-            raise ValueError(f"`{name}` must be at least {low}. Received: {name}={value}")
-    return split == "train" if training is None else bool(training)
-
-
-def _check_shift(random_shift, side):
-    if random_shift >= side:
-        raise ValueError(
-            f"`random_shift` must be less than the side of the images, {side} pixels. "
-            f"Received: random_shift={random_shift}"
-        )
 
 
 def _boxes(balls):
@@ -211,30 +194,4 @@ def _batches(order, read, size, batch_size, seed, training, limit, with_boxes):
             image, boxes = shift_with_black(image, choose(uniform, 2 * limit + 1) - limit, boxes)
         return (image, label, boxes) if with_boxes else (image, label)
 
-    examples = order.map(example, num_parallel_calls=2, deterministic=True)
-    return examples.batch(batch_size, drop_remainder=training).prefetch(2)
-
-
-def shift_with_black(image, shift, boxes):
-    """Moves one image by whole pixels; what comes in over the border is black.
-
-    Zero padding followed by a random crop, as the authors train, does just that.
-
-    Args:
-        image: `[H, W, 3]`, any dtype, static H and W.
-        shift: `[2]` int32, (down, right) in pixels, smaller than H and W in size.
-        boxes: `[N, 4]` float32 (y0, x0, y1, x1) in pixels.
-
-    Returns:
-        Tuple of the image and the boxes, moved along and clipped to the image.
-    """
-    height, width = image.shape[0], image.shape[1]
-    extent = tf.constant([height, width])
-    lost = tf.maximum(-shift, 0)  # What leaves at the top and on the left.
-    kept = tf.slice(image, [lost[0], lost[1], 0], [*tf.unstack(extent - tf.abs(shift)), 3])
-    before = tf.maximum(shift, 0)
-    padding = tf.stack([before, tf.abs(shift) - before], axis=1)
-    moved = tf.pad(kept, tf.concat([padding, [[0, 0]]], axis=0))
-    moved.set_shape((height, width, 3))
-    boxes += tf.cast(tf.tile(shift, [2]), boxes.dtype)
-    return moved, tf.clip_by_value(boxes, 0.0, tf.cast(tf.tile(extent, [2]), boxes.dtype))
+    return batches(order, example, batch_size, training)

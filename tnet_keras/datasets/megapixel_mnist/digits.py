@@ -14,7 +14,8 @@ import tensorflow as tf
 from absl import logging
 
 from tnet_keras.datasets.megapixel_mnist.stamps import DIGIT_SIZE
-from tnet_keras.datasets.needle_scenes import NUM_CLASSES, SPLITS, check_split, source_digits
+from tnet_keras.datasets.needle_scenes import NUM_CLASSES, source_digits
+from tnet_keras.datasets.streams import SPLITS, check_split
 
 _IMAGES, _LABELS = "images", "labels"
 _IDX = {_IMAGES: 3, _LABELS: 1}  # Number of axes; the magic number is 2048 + that.

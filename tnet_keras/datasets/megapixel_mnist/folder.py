@@ -15,8 +15,8 @@ from tnet_keras.datasets.megapixel_mnist.scenes import (
     MegapixelMnistConfig,
     MegapixelMnistScenes,
 )
-from tnet_keras.datasets.needle_scenes import NUM_CLASSES, check_split
-from tnet_keras.datasets.new_folder import new_folder
+from tnet_keras.datasets.needle_scenes import NUM_CLASSES
+from tnet_keras.datasets.new_folder import check_counts, new_folder
 
 # What a file of the sparse images holds: types and numbers of axes.
 _PARTS = {
@@ -80,15 +80,7 @@ def write_megapixel_mnist(path, counts, seed=0, config=None, source="auto"):
         config = MegapixelMnistConfig.easy()
         write_megapixel_mnist("few_digits", {"test": 3}, config=config, source="sklearn")
     """
-    for split in counts:
-        check_split(split)
-    if min(counts.values(), default=0) < 0 or not any(counts.values()):
-        raise ValueError(
-            "`counts` must not be negative and ask for at least one image. "
-            f"Received: counts={counts}"
-        )
-    if seed < 0:
-        raise ValueError(f"`seed` must be at least 0. Received: seed={seed}")
+    check_counts(counts, seed, "image")
     config = MegapixelMnistConfig() if config is None else config
     drawn = {k: MegapixelMnistScenes(config, k, seed, source) for k in counts if counts[k]}
     sources = {split: scenes.digits.source for split, scenes in drawn.items()}

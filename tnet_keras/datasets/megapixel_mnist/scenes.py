@@ -8,9 +8,11 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from tnet_keras.datasets.config import DrawnConfig
 from tnet_keras.datasets.megapixel_mnist.digits import mnist_digits
 from tnet_keras.datasets.megapixel_mnist.stamps import DIGIT_SIZE, noise_patterns, paste
-from tnet_keras.datasets.needle_scenes import NUM_CLASSES, SPLITS
+from tnet_keras.datasets.needle_scenes import NUM_CLASSES
+from tnet_keras.datasets.streams import SPLITS
 
 #: Largest side of an image in pixels: flat positions are int32.
 LARGEST = math.isqrt(2**31)
@@ -18,7 +20,7 @@ LARGEST = math.isqrt(2**31)
 
 @keras.saving.register_keras_serializable(package="tnet_keras")
 @dataclasses.dataclass(frozen=True)
-class MegapixelMnistConfig:
+class MegapixelMnistConfig(DrawnConfig):
     """What an image of `megapixel_mnist` holds. The defaults are those of the published task.
 
     Args:
@@ -93,15 +95,6 @@ class MegapixelMnistConfig:
         # More noise would paste over so many digits that the label becomes a matter of chance.
         num_noise = max(1, round(50 * (image_size / 1500) ** 2))
         return cls(image_size=image_size, num_noise=num_noise, low_resolution_scale=0.2)
-
-    def get_config(self):
-        """The fields as a dict of JSON types."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_config(cls, config):
-        """Inverse of `get_config`."""
-        return cls(**config)
 
 
 class Layout(NamedTuple):

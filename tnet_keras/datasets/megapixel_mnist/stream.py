@@ -8,8 +8,7 @@ import tensorflow as tf
 
 from tnet_keras.datasets.megapixel_mnist.folder import dense_image, find_images
 from tnet_keras.datasets.megapixel_mnist.scenes import MegapixelMnistConfig, MegapixelMnistScenes
-from tnet_keras.datasets.needle_scenes import check_split
-from tnet_keras.datasets.streams import example_order
+from tnet_keras.datasets.streams import batches, check_stream, example_order
 
 DEFAULT_EXAMPLES = {"train": 5000, "validation": 1000, "test": 1000}
 
@@ -57,7 +56,7 @@ def megapixel_mnist(
         dataset = megapixel_mnist("test", 4, config=config, source="sklearn", with_boxes=True)
         images, labels, boxes = next(iter(dataset))
     """
-    training = _check(split, batch_size, seed, training, start, num_examples)
+    training = check_stream(split, training, batch_size, seed, start, num_examples=num_examples)
     num_examples = DEFAULT_EXAMPLES[split] if num_examples is None else num_examples
     config = MegapixelMnistConfig() if config is None else config
     scenes = MegapixelMnistScenes(config, split, seed, source)
@@ -103,7 +102,7 @@ def read_megapixel_mnist(
         write_megapixel_mnist("digits", {"test": 4}, config=config, source="sklearn")
         images, labels = next(iter(read_megapixel_mnist("digits", "test", batch_size=4)))
     """
-    training = _check(split, batch_size, seed, training, start)
+    training = check_stream(split, training, batch_size, seed, start)
     parts = find_images(path, split)
     image_size = int(parts["image_size"])
     names = ("offsets", "indices", "values", "labels", "boxes")
@@ -118,18 +117,6 @@ def read_megapixel_mnist(
     return _batches(order, read, image_size, batch_size, training, with_boxes)
 
 
-def _check(split, batch_size, seed, training, start, num_examples=None):
-    """Whether the stream is one for training; raises ValueError for what is out of range."""
-    check_split(split)
-    for name, value, low in (
-        ("batch_size", batch_size, 1), ("seed", seed, 0), ("start", start, 0),
-        ("num_examples", 1 if num_examples is None else num_examples, 1),
-    ):  # fmt: skip
-        if value < low:
-            raise ValueError(f"`{name}` must be at least {low}. Received: {name}={value}")
-    return split == "train" if training is None else bool(training)
-
-
 def _batches(order, read, image_size, batch_size, training, with_boxes):
     def example(position, index):
         image, label, boxes = read(index)
@@ -137,5 +124,4 @@ def _batches(order, read, image_size, batch_size, training, with_boxes):
         image = tf.repeat(image[..., None], 3, axis=-1)
         return (image, label, boxes) if with_boxes else (image, label)
 
-    examples = order.map(example, num_parallel_calls=2, deterministic=True)
-    return examples.batch(batch_size, drop_remainder=training).prefetch(2)
+    return batches(order, example, batch_size, training)

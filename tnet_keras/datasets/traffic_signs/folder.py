@@ -5,15 +5,12 @@
 """
 
 import os
-import sys
 
-import keras
 import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from tnet_keras.datasets.needle_scenes import check_split
-from tnet_keras.datasets.new_folder import new_folder
+from tnet_keras.datasets.new_folder import check_counts, encoded_images, new_folder, progress_bar
 from tnet_keras.datasets.traffic_signs.annotations import (
     format_line,
     labelled_sign,
@@ -53,14 +50,7 @@ def write_traffic_signs(path, counts, seed=0, config=None, image_format="jpeg", 
     Example:
         write_traffic_signs("few_scenes", {"train": 3}, config=TrafficScenesConfig.small())
     """
-    for split, count in counts.items():
-        check_split(split)
-        if count < 0:
-            raise ValueError(f"`counts` must not be negative. Received: counts={counts}")
-    if not any(counts.values()):
-        raise ValueError(f"`counts` must ask for at least one scene. Received: counts={counts}")
-    if seed < 0:
-        raise ValueError(f"`seed` must be at least 0. Received: seed={seed}")
+    check_counts(counts, seed, "scene")
     if image_format not in FORMATS:
         raise ValueError(
             f"`image_format` must be one of {tuple(FORMATS)}. "
@@ -68,11 +58,7 @@ def write_traffic_signs(path, counts, seed=0, config=None, image_format="jpeg", 
         )
     config = TrafficScenesConfig() if config is None else config
     about = {"config": config.get_config(), "seed": seed, "image_format": image_format}
-    shown = None
-    if progress:
-        # A log file gets a line every ten seconds.
-        interval = 0.1 if sys.stdout.isatty() else 10.0
-        shown = keras.utils.Progbar(sum(counts.values()), interval=interval, unit_name="scene")
+    shown = progress_bar(counts, "scene") if progress else None
     with new_folder(path, about) as folder:
         for split, count in counts.items():
             if count:
@@ -83,16 +69,14 @@ def write_traffic_signs(path, counts, seed=0, config=None, image_format="jpeg", 
 def _write_split(folder, scenes, count, image_format, shown):
     folder.mkdir()
 
-    def encode(index):
-        image = tf.numpy_function(lambda i: scenes.draw(i)[0], [index], tf.uint8, stateful=False)
-        image.set_shape((None, None, 3))
+    def encode(image):
         if image_format == "png":
             return tf.io.encode_png(image, compression=1)
         return tf.io.encode_jpeg(image, quality=_QUALITY)
 
-    images = tf.data.Dataset.range(count).map(encode, num_parallel_calls=2, deterministic=True)
+    images = encoded_images(lambda index: scenes.draw(index)[0], count, encode)
     lines = []
-    for index, image in enumerate(images.prefetch(2).as_numpy_iterator()):
+    for index, image in enumerate(images):
         name = f"{index:06}.{FORMATS[image_format]}"
         (folder / name).write_bytes(image)
         lines.append(format_line(name, scenes.annotate(index)) + "\n")

@@ -7,7 +7,8 @@ import numbers
 import keras
 import numpy as np
 
-from tnet_keras.datasets.needle_scenes import SPLITS, check_split
+from tnet_keras.datasets.config import DrawnConfig, check_ranges
+from tnet_keras.datasets.streams import SPLITS, check_split
 from tnet_keras.datasets.traffic_signs.annotations import (
     MISC_SIGNS,
     TRAFFIC_SIGN_CLASSES,
@@ -24,7 +25,7 @@ _LEAST = (96, 128)  # Smallest (height, width) in which a road is a road.
 
 @keras.saving.register_keras_serializable(package="tnet_keras")
 @dataclasses.dataclass(frozen=True)
-class TrafficScenesConfig:
+class TrafficScenesConfig(DrawnConfig):
     """What a scene of `traffic_signs` looks like. The defaults have the size of the Swedish set.
 
     Args:
@@ -74,13 +75,7 @@ class TrafficScenesConfig:
     def __post_init__(self):
         for name in ("class_shares", "num_others"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name in ("sign_diameter", "digit_height", "digit_stroke", "brightness"):
-            value = getattr(self, name)
-            if len(value) != 2 or not 0 < value[0] <= value[1] < math.inf:
-                raise ValueError(
-                    f"`{name}` must be (low, high) with 0 < low <= high. Received: {name}={value}"
-                )
-            object.__setattr__(self, name, tuple(value))
+        check_ranges(self, ("sign_diameter", "digit_height", "digit_stroke", "brightness"))
         shares, classes = self.class_shares, len(TRAFFIC_SIGN_CLASSES)
         if len(shares) != classes or not min(shares) >= 0 or not abs(sum(shares) - 1) < 1e-6:
             raise ValueError(
@@ -154,18 +149,6 @@ class TrafficScenesConfig:
         """
         make = cls.small if height < _SMALL else cls
         return make(height=height, width=width)
-
-    def get_config(self):
-        """The fields as a dict of JSON types."""
-        return {
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in dataclasses.asdict(self).items()
-        }
-
-    @classmethod
-    def from_config(cls, config):
-        """Inverse of `get_config`."""
-        return cls(**config)
 
 
 class TrafficScenes:

@@ -7,11 +7,16 @@ be resumed anywhere, and two readers see the same data.
 import numpy as np
 import tensorflow as tf
 
-from tnet_keras.datasets.billiards.stream import shift_with_black
+from tnet_keras.datasets.augment import check_shift, shift_with_black
 from tnet_keras.datasets.folder import decode_image
-from tnet_keras.datasets.needle_scenes import check_split, choose
-from tnet_keras.datasets.streams import counter_uniform, example_order
-from tnet_keras.datasets.synthetic import DEFAULT_EVALUATION_EXAMPLES
+from tnet_keras.datasets.needle_scenes import choose
+from tnet_keras.datasets.streams import (
+    DEFAULT_EVALUATION_EXAMPLES,
+    batches,
+    check_stream,
+    counter_uniform,
+    example_order,
+)
 from tnet_keras.datasets.traffic_signs.annotations import check_rule, traffic_sign_label
 from tnet_keras.datasets.traffic_signs.folder import find_scenes, label_box
 from tnet_keras.datasets.traffic_signs.scenes import TrafficScenes, TrafficScenesConfig
@@ -70,16 +75,12 @@ def traffic_signs(
         dataset = traffic_signs("test", 4, num_examples=8, config=config, with_boxes=True)
         images, labels, boxes = next(iter(dataset))
     """
-    training = _check(split, batch_size, seed, training, random_shift, start)
-    if num_examples is not None and num_examples < 1:
-        raise ValueError(
-            f"`num_examples` must be at least 1. Received: num_examples={num_examples}"
-        )
+    training = check_stream(split, training, batch_size, seed, start, random_shift, num_examples)
     if not training and num_examples is None:
         num_examples = DEFAULT_EVALUATION_EXAMPLES
     config = TrafficScenesConfig() if config is None else config
     size = (config.height, config.width)
-    _check_shift(random_shift, min(size))
+    check_shift(random_shift, min(size))
     scenes = TrafficScenes(config, split, seed)
 
     def draw(index):
@@ -140,10 +141,10 @@ def read_traffic_signs(
         write_traffic_signs("scenes", {"test": 2}, config=TrafficScenesConfig.small())
         images, labels = next(iter(read_traffic_signs("scenes", "test")))
     """
-    training = _check(split, batch_size, seed, training, random_shift, start)
+    training = check_stream(split, training, batch_size, seed, start, random_shift)
     check_rule(rule)
     images, labels, boxes, size = find_scenes(path, split, rule)
-    _check_shift(random_shift, min(size))
+    check_shift(random_shift, min(size))
     names, labels, boxes = tf.constant(images), tf.constant(labels), tf.constant(boxes)
 
     def read(index):
@@ -152,26 +153,6 @@ def read_traffic_signs(
     order = example_order(len(images), training, seed, start)
     augment = _Augmentation(seed, random_shift, random_contrast) if training else None
     return _batches(order, read, size, batch_size, training, augment, with_boxes)
-
-
-def _check(split, batch_size, seed, training, random_shift, start):
-    """Whether the stream is one for training; raises ValueError for what is out of range."""
-    check_split(split)
-    for name, value, low in (
-        ("batch_size", batch_size, 1), ("seed", seed, 0), ("random_shift", random_shift, 0),
-        ("start", start, 0),
-    ):  # fmt: skip
-        if value < low:
-            raise ValueError(f"`{name}` must be at least {low}. Received: {name}={value}")
-    return split == "train" if training is None else bool(training)
-
-
-def _check_shift(random_shift, side):
-    if random_shift >= side:
-        raise ValueError(
-            f"`random_shift` must be less than the shorter side of the images, {side} pixels. "
-            f"Received: random_shift={random_shift}"
-        )
 
 
 class _Augmentation:
@@ -208,5 +189,4 @@ def _batches(order, read, size, batch_size, training, augment, with_boxes):
             image, box = augment(position, image, box)
         return (image, label, box) if with_boxes else (image, label)
 
-    examples = order.map(example, num_parallel_calls=2, deterministic=True)
-    return examples.batch(batch_size, drop_remainder=training).prefetch(2)
+    return batches(order, example, batch_size, training)
