@@ -51,7 +51,7 @@ class TopK(experiment.Experiment):
             "mode": FLAGS.mode,
             "sigma": FLAGS.sigma,
             "num_samples": FLAGS.noise_samples,
-            "decay_steps": self.total_steps() if FLAGS.decay_sigma else None,
+            "decay_steps": self.decay_steps(),
             "seed": FLAGS.seed,
         }
         selection.update({name: value for name, value in given.items() if value is not None})
@@ -64,12 +64,19 @@ class TopK(experiment.Experiment):
         options.update({name: value for name, value in given.items() if value is not None})
         return experiment.build_preset({**options, "selection": selection})
 
-    def total_steps(self):
-        """Steps of the training, over which sigma falls, or None if the data are to say."""
+    def decay_steps(self):
+        """Steps of the whole training, over which sigma falls, or None where it does not."""
+        if not FLAGS.decay_sigma or FLAGS.dry_run:
+            return None
         steps = FLAGS.steps_per_epoch
         if steps is None and FLAGS.num_train_examples:
             steps = max(1, FLAGS.num_train_examples // FLAGS.batch_size)
-        return FLAGS.epochs * steps if steps else None
+        if steps is None:
+            raise ValueError(
+                "`steps_per_epoch` must be given for sigma to fall, or --nodecay_sigma. "
+                "Received: steps_per_epoch=None"
+            )
+        return FLAGS.epochs * steps
 
     def locations(self, model):
         own = (model.selection.num_patches,)

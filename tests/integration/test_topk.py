@@ -128,3 +128,11 @@ def test_bad_input_is_one_line_and_leaves_nothing(arguments, named, capsys, tmp_
     assert raised.value.code == 2
     assert named in one_line(capsys)
     assert not workdir.exists()
+
+
+def test_sigma_falls_over_a_training_of_known_length_only(capsys, tmp_path):
+    arguments = ["--epochs=1", f"--workdir={tmp_path}/run"]
+    with pytest.raises(SystemExit):
+        run_here("billiards_topk", *arguments)
+    assert "`steps_per_epoch` must be given for sigma to fall" in one_line(capsys)
+    assert not (tmp_path / "run").exists()
