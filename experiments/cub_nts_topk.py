@@ -10,8 +10,6 @@ import experiment
 import topk
 from absl import flags
 
-from tnet_keras import datasets
-
 FLAGS = flags.FLAGS
 
 flags.DEFINE_list("resize", None, "Height and width before the crop, pixels; published: 600,600.")
@@ -30,18 +28,10 @@ class CubNtsTopK(topk.TopK):
 
     def load(self, split, image_size, batch_size, **options):
         if FLAGS.dataset == "needle_digits":
-            options.update(
-                num_examples=experiment.number_of_examples(split), with_boxes=split == "test"
-            )
+            options.update(with_boxes=split == "test")
         elif FLAGS.resize is not None:
             options.update(resize=experiment.integers("resize", FLAGS.resize))
-        return datasets.load(
-            FLAGS.dataset, split, image_size, batch_size, FLAGS.seed, data_dir=FLAGS.data_dir,
-            **options,
-        )  # fmt: skip
-
-    def can_resume_anywhere(self):
-        return FLAGS.dataset != "caltech_birds2011"
+        return experiment.open_data(split, image_size, batch_size, **options)
 
 
 def main(argv=None):

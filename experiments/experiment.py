@@ -16,11 +16,12 @@ from typing import NamedTuple
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
+import numpy as np
 import tensorflow as tf
 from absl import flags
 
 import tnet_keras
-from tnet_keras import training
+from tnet_keras import datasets, interop, training
 from tnet_keras.evaluation import profile, report
 from tnet_keras.export import export_saved_model
 from tnet_keras.layers import SELECTORS
@@ -33,7 +34,7 @@ flags.DEFINE_string("name", None, "Name of the run.")
 flags.DEFINE_string("workdir", None, "Folder to write to; runs/<name> if not given.")
 flags.DEFINE_bool("overwrite", False, "Replace the run that is in the workdir.")
 flags.DEFINE_bool("resume", False, "Go on with the unfinished run in the workdir.")
-flags.DEFINE_bool("dry_run", False, "Build the model, print its size as JSON, and stop.")
+flags.DEFINE_bool("dry_run", False, "Build, train a step on noise, print plan and size, stop.")
 flags.DEFINE_integer("seed", 0, "Seed of weights, data and sampling.", lower_bound=0)
 
 flags.DEFINE_string("dataset", None, "Name of a data set, or a folder.")
@@ -45,10 +46,17 @@ flags.DEFINE_bool("cache", False, "Drawn data: keep the training images in memor
 flags.DEFINE_integer("random_shift", 0, "Drawn data: largest shift, pixels.", lower_bound=0)
 flags.DEFINE_integer("warmup_examples", 0, "Drawn data: first ones are easier.", lower_bound=0)
 
+flags.DEFINE_string("augmentation", None, "Recipe of the training images; see datasets.load.")
+flags.DEFINE_enum("on_bad_image", None, ["error", "skip"], "What an unreadable image does.")
+
 flags.DEFINE_string("preset", None, "Model; see tnet_keras.preset_names().")
 flags.DEFINE_list("image_size", None, "Height and width, pixels.")
 flags.DEFINE_enum("selector", None, list(SELECTORS), "What teaches where to look.")
 flags.DEFINE_string("model_options", "{}", "JSON object: other arguments of from_preset.")
+
+flags.DEFINE_string("warm_start", None, "Run, .keras file or checkpoint to take weights from.")
+flags.DEFINE_list("warm_start_exclude", [], "Parts of the paths of variables not to take.")
+flags.DEFINE_list("freeze", [], "Layers or parts of paths of variables that do not learn.")
 
 flags.DEFINE_integer("epochs", 1, "Epochs.", lower_bound=1)
 flags.DEFINE_integer("steps_per_epoch", None, "Steps; a pass over the data without.", lower_bound=1)
@@ -57,6 +65,11 @@ flags.DEFINE_integer("eval_batch_size", 100, "Images per batch of evaluation.", 
 flags.DEFINE_enum("optimizer", "adamw", list(loop.OPTIMIZERS), "Optimizer.")
 flags.DEFINE_float("learning_rate", 1e-3, "Highest learning rate.")
 flags.DEFINE_integer("warmup_steps", 0, "Steps of rising learning rate.", lower_bound=0)
+flags.DEFINE_enum("schedule", "cosine", list(training.SCHEDULES), "Course of the learning rate.")
+flags.DEFINE_list("drops", ["0.8"], "piecewise: fractions of the training at which it drops.")
+flags.DEFINE_float("drop_factor", 0.1, "piecewise: what a drop multiplies it by.")
+flags.DEFINE_string("group_rates", None, "JSON object: layer or part of a path to its rate.")
+flags.DEFINE_integer("accumulation_steps", 1, "Batches that make one update.", lower_bound=1)
 flags.DEFINE_float("weight_decay", 0.0, "Decoupled weight decay.")
 flags.DEFINE_float("clip_norm", None, "Largest norm of the gradients together.")
 flags.DEFINE_float("clip_value", None, "Largest size of each value of the gradients.")
@@ -151,6 +164,64 @@ def build_preset(options, preset=None):
         ) from error
 
 
+def open_data(split, image_size, batch_size, **options):
+    """Opens one split of --dataset with what the shared flags say.
+
+    Args:
+        split, image_size, batch_size: As for `tnet_keras.datasets.load`.
+        **options: Its other arguments.
+
+    Returns:
+        `tnet_keras.datasets.Data`.
+    """
+    if FLAGS.dataset in datasets.DRAWN_NAMES:
+        options.setdefault("num_examples", number_of_examples(split))
+    else:
+        if split == "train" and FLAGS.augmentation is not None:
+            options.setdefault("augmentation", FLAGS.augmentation)
+        if FLAGS.on_bad_image is not None:
+            options.setdefault("on_bad_image", FLAGS.on_bad_image)
+    return datasets.load(
+        FLAGS.dataset, split, image_size, batch_size, FLAGS.seed, data_dir=FLAGS.data_dir,
+        **options,
+    )  # fmt: skip
+
+
+def make_optimizer(model, learning_rate, steps):
+    """Makes the optimizer of the flags.
+
+    Args:
+        model: The built model that it is for.
+        learning_rate: Highest learning rate.
+        steps: Steps of the whole training.
+    """
+    try:
+        drops = [float(text) for text in FLAGS.drops]
+    except ValueError:
+        raise ValueError(
+            f"`drops` must be numbers. Received: drops={','.join(FLAGS.drops)}"
+        ) from None
+    return training.make_optimizer(
+        FLAGS.optimizer, learning_rate, steps, FLAGS.warmup_steps, FLAGS.weight_decay,
+        FLAGS.clip_norm, FLAGS.clip_value, schedule=FLAGS.schedule, drops=drops,
+        drop_factor=FLAGS.drop_factor, accumulation_steps=FLAGS.accumulation_steps,
+        group_rates=json_object("group_rates") if FLAGS.group_rates else None, model=model,
+    )  # fmt: skip
+
+
+def prepare(model):
+    """Gives a model the weights it starts from, and freezes what is not to learn."""
+    if FLAGS.warm_start is not None:
+        taken = interop.warm_start(model, FLAGS.warm_start, FLAGS.warm_start_exclude)
+        print(
+            f"Took {len(taken.matched)} variables from {FLAGS.warm_start}; it has none for "
+            f"{len(taken.missing)} and {len(taken.unused)} that were not wanted",
+            flush=True,
+        )
+    if FLAGS.freeze:
+        training.freeze(model, FLAGS.freeze)
+
+
 class Experiment(abc.ABC):
     """One experiment: the parts in which it differs from others. `run` does the rest.
 
@@ -166,9 +237,9 @@ class Experiment(abc.ABC):
     def build_model(self, num_classes=None):
         """Builds the model of the flags, for the data's classes once they are known."""
 
-    @abc.abstractmethod
     def load(self, split, image_size, batch_size, **options):
         """Opens one split of the data; `start` among the options leaves examples out."""
+        return open_data(split, image_size, batch_size, **options)
 
     @abc.abstractmethod
     def locations(self, model):
@@ -185,10 +256,6 @@ class Experiment(abc.ABC):
     def drawing(self, model):
         """Further arguments of `draw_attention`."""
         return {}
-
-    def can_resume_anywhere(self):
-        """Whether `load` can leave examples out."""
-        return True
 
 
 def without_boxes(images, labels, *_):
@@ -227,17 +294,14 @@ class _Training:
         self.steps = steps or max(1, data.num_examples // budget.batch_size)
         self.stream = data.dataset
         self.examples = budget.epochs * self.steps * budget.batch_size
-        optimizer = training.make_optimizer(
-            FLAGS.optimizer, budget.learning_rate, budget.epochs * self.steps, FLAGS.warmup_steps,
-            FLAGS.weight_decay, FLAGS.clip_norm, FLAGS.clip_value,
-        )  # fmt: skip
+        optimizer = make_optimizer(model, budget.learning_rate, budget.epochs * self.steps)
         model.compile(optimizer, jit_compile={"true": True, "false": False}.get(FLAGS.jit, "auto"))
 
     def run(self, validation, folder):
         """Trains; goes on where an earlier run stopped if --resume says so."""
         folder.mkdir(parents=True, exist_ok=True)  # of a rival
         progress = training.restore(self.model, folder) if FLAGS.resume else None
-        if progress and self.experiment.can_resume_anywhere():
+        if progress:
             done = progress["epochs"] * self.steps * self.budget.batch_size
             self.stream = self.experiment.load(
                 "train", self.image_size, self.budget.batch_size, start=done
@@ -264,9 +328,7 @@ def _main(experiment):
     keras.config.set_dtype_policy(FLAGS.precision)
     keras.utils.set_random_seed(FLAGS.seed)
     if FLAGS.dry_run:
-        model = experiment.build_model()
-        measured = profile.profile(model, experiment.locations(model))
-        print(json.dumps({"preset": FLAGS.preset, **measured}))
+        _dry_run(experiment)
         return
     workdir = pathlib.Path(FLAGS.workdir or os.path.join("runs", FLAGS.name))
     command.check_workdir(workdir, FLAGS.overwrite, FLAGS.resume)
@@ -299,6 +361,7 @@ def _main(experiment):
             for name, rival in rivals.items()
         }
 
+        prepare(model)
         # Every mistake that can be found without training has been found by now.
         command.make_workdir(workdir, FLAGS.overwrite)
         with report.atomic_path(workdir / "flags.txt") as path:
@@ -326,16 +389,48 @@ def _main(experiment):
     measured.update(experiment.evaluate(model, data, chosen))
     measured["parameters"], measured["trainable_parameters"] = profile.count_parameters(model)
     print("[5/5] Drawing and exporting", flush=True)
-    images, labels, *boxes = (part[: FLAGS.pictures] for part in next(iter(data.dataset)))
-    with report.atomic_path(workdir / "attention.png") as path:
-        draw_attention(
-            images, model.attend(images), labels, data.class_names, path,
-            true_boxes=boxes[0] if boxes else None, **experiment.drawing(model),
-        )  # fmt: skip
+    if hasattr(model, "attend"):
+        images, labels, *boxes = (part[: FLAGS.pictures] for part in next(iter(data.dataset)))
+        with report.atomic_path(workdir / "attention.png") as path:
+            draw_attention(
+                images, model.attend(images), labels, data.class_names, path,
+                true_boxes=boxes[0] if boxes else None, **experiment.drawing(model),
+            )  # fmt: skip
     if FLAGS.export and not (workdir / "saved_model" / "1").exists():
         export_saved_model(model, workdir / "saved_model" / "1")
     report.write_report(measured, workdir)
     print(f"\n{report.markdown(measured)}\nWritten to {workdir}", flush=True)
+
+
+def _dry_run(experiment):
+    """Builds the model, trains one step on two noise images, and prints plan and size."""
+    model = experiment.build_model()
+    if FLAGS.freeze:
+        training.freeze(model, FLAGS.freeze)
+    measured = profile.profile(model, experiment.locations(model))
+    # Without --steps_per_epoch the data set decides, which a dry run does not open.
+    steps = FLAGS.steps_per_epoch or max(1000, FLAGS.warmup_steps + 1)
+    optimizer = make_optimizer(model, FLAGS.learning_rate, FLAGS.epochs * steps)
+    # Without a graph: a step of a large network takes seconds then, its tracing a minute.
+    model.compile(optimizer, jit_compile=FLAGS.jit == "true", run_eagerly=FLAGS.jit != "true")
+    random = np.random.default_rng(FLAGS.seed)
+    images = random.integers(0, 256, (2, *model.image_size, 3), np.uint8)
+    labels = random.integers(0, model.num_classes, 2)
+    logs = model.train_on_batch(images, labels, return_dict=True)
+    if not np.isfinite(logs["loss"]):
+        raise FloatingPointError(f"The loss must be finite. Received: loss={logs['loss']}")
+    length = f"{FLAGS.steps_per_epoch} steps" if FLAGS.steps_per_epoch else "a pass over the data"
+    print(
+        f"{FLAGS.preset} on {FLAGS.dataset}: {FLAGS.epochs} epochs of {length}, "
+        f"{FLAGS.batch_size} images a step\n"
+        f"{FLAGS.optimizer}, learning rate {FLAGS.learning_rate:g}, {FLAGS.schedule}"
+        + (f", {FLAGS.group_rates}" if FLAGS.group_rates else "")
+        + (f"\nstarts from {FLAGS.warm_start}" if FLAGS.warm_start else "")
+        + f"\n{measured['parameters']:,} variables, {measured['trainable_parameters']:,} of them "
+        f"trainable; a step on two noise images has the loss {float(logs['loss']):.3f}",
+        flush=True,
+    )
+    print(json.dumps({"preset": FLAGS.preset, **measured, "loss": float(logs["loss"])}))
 
 
 def _add_rival(measured, name, other, validation, test, workdir):

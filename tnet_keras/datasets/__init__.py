@@ -28,7 +28,7 @@ from tnet_keras.datasets.megapixel_mnist import (
     write_megapixel_mnist,
 )
 from tnet_keras.datasets.needle_scenes import NeedleDigitsConfig, source_digits
-from tnet_keras.datasets.pipeline import check_labels, load
+from tnet_keras.datasets.pipeline import DRAWN_NAMES, check_labels, load
 from tnet_keras.datasets.streams import Data
 from tnet_keras.datasets.synthetic import needle_digits
 from tnet_keras.datasets.traffic_signs import (
@@ -46,6 +46,7 @@ from tnet_keras.datasets.traffic_signs import (
 __all__ = [
     "BILLIARD_LABELS",
     "BilliardsConfig",
+    "DRAWN_NAMES",
     "Data",
     "ImageFolder",
     "MegapixelMnistConfig",

@@ -27,6 +27,8 @@ _DRAWN = {
     "traffic_signs": load_traffic_signs,
     "megapixel_mnist": load_megapixel_mnist,
 }
+#: Data sets that are drawn when they are read; they need no files.
+DRAWN_NAMES = ("needle_digits", *_DRAWN)
 NAMES = ("needle_digits", "imagenet2012", "caltech_birds2011", *_DRAWN)
 _SHUFFLE_BUFFER = 10_000  # Encoded images, as in the original's training.
 # What TFDS calls our splits. ImageNet publishes no labels for its test images: the validation
