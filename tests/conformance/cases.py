@@ -314,6 +314,17 @@ CONFIGURATIONS = {
         "sign_diameter": (20.0, 40.0),
         "margin": 50.0,
     },
+    "tnet_keras.training.optimizers.GroupedAdam": {"rate_factors": {"kernel": 0.1}},
+    "tnet_keras.training.optimizers.GroupedAdamW": {
+        "rate_factors": {"kernel": 0.1},
+        "weight_decay": 0.01,
+    },
+    "tnet_keras.training.optimizers.GroupedSGD": {"rate_factors": {"kernel": 0.1}},
+    "tnet_keras.training.optimizers.PiecewiseRate": {
+        "learning_rate": 0.1,
+        "boundaries": (8, 9),
+        "warmup_steps": 2,
+    },
 }
 
 # Public classes that nobody builds: their subclasses stand in the table.

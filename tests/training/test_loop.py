@@ -1,4 +1,4 @@
-"""The loop: schedules, files, going on where a training stopped, and refusing nonsense."""
+"""The loop: files, going on where a training stopped, and refusing nonsense."""
 
 import json
 
@@ -21,7 +21,7 @@ def small_model(steps=12, **options):
             keras.layers.Dense(3),
         ]
     )
-    optimizer = loop.make_optimizer(
+    optimizer = training.make_optimizer(
         steps=steps, learning_rate=0.02, weight_decay=0.01, warmup_steps=2, **options
     )
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -38,64 +38,6 @@ def batches(start=0):
         return x, tf.argmax(x[:, :3], axis=-1)
 
     return tf.data.Dataset.range(start, 1_000_000).map(draw)
-
-
-def learning_rates(**options):
-    optimizer = loop.make_optimizer(**options)
-    schedule = optimizer._learning_rate
-    return np.array([float(schedule(step)) for step in range(options["steps"] + 1)])
-
-
-def test_cosine_falls_from_the_learning_rate_to_zero():
-    rates = learning_rates(learning_rate=0.5, steps=10)
-    expected = 0.5 * 0.5 * (1 + np.cos(np.pi * np.arange(11) / 10))
-    np.testing.assert_allclose(rates, expected, atol=1e-7)
-
-
-def test_warmup_rises_linearly_and_ends_with_the_training():
-    rates = learning_rates(learning_rate=0.4, steps=20, warmup_steps=4)
-    np.testing.assert_allclose(rates[:5], [0.0, 0.1, 0.2, 0.3, 0.4], atol=1e-6)
-    assert rates[-1] == pytest.approx(0.0, abs=1e-7)
-    assert np.all(np.diff(rates[4:]) < 0)
-
-
-@pytest.mark.parametrize("name", loop.OPTIMIZERS)
-def test_weight_decay_spares_biases(name):
-    model = small_model(name=name)
-    model.optimizer.build(model.trainable_variables)
-    decayed = {v.name for v in model.trainable_variables if model.optimizer._use_weight_decay(v)}
-    assert decayed == {"kernel"}
-
-
-def test_no_weight_decay_means_none():
-    assert not loop.make_optimizer(weight_decay=0.0).weight_decay
-    assert type(loop.make_optimizer("adam")) is keras.optimizers.Adam
-
-
-def test_values_of_gradients_are_clipped():
-    optimizer = loop.make_optimizer("sgd", 1.0, steps=10**6, clip_value=0.25, momentum=0.0)
-    variable = keras.Variable([1.0, 1.0, 1.0])
-    optimizer.apply_gradients([(tf.constant([0.1, -3.0, 9.0]), variable)])
-    np.testing.assert_allclose(variable, [0.9, 1.25, 0.75], atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    "options, message",
-    [
-        ({"name": "lion"}, "`name`.*'adamw'.*Received: name='lion'"),
-        ({"learning_rate": 0.0}, "`learning_rate`.*Received"),
-        ({"learning_rate": float("nan")}, "`learning_rate`.*Received"),
-        ({"steps": 0}, "`steps`.*Received: steps=0"),
-        ({"steps": 3, "warmup_steps": 3}, "`warmup_steps` must be in 0..2.*Received"),
-        ({"weight_decay": -1.0}, "`weight_decay`.*Received"),
-        ({"clip_norm": 0.0}, "`clip_norm`.*Received"),
-        ({"clip_value": -1.0}, "`clip_value` must be positive or None. Received: clip_value=-1.0"),
-        ({"clip_norm": 1.0, "clip_value": 1.0}, "exclude each other. Received: .*clip_value=1.0"),
-    ],
-)
-def test_bad_optimizer_arguments(options, message):
-    with pytest.raises(ValueError, match=message):
-        loop.make_optimizer(**options)
 
 
 def test_fit_writes_logs_and_checkpoints(tmp_path):

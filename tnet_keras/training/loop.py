@@ -1,5 +1,4 @@
-"""The training loop: optimizer and schedule, `fit` with its logs and checkpoints, going on
-later."""
+"""The training loop: `fit` with its logs and checkpoints, and going on later."""
 
 import pathlib
 import sys
@@ -17,8 +16,6 @@ from tnet_keras.training.callbacks import (
     read_progress,
 )
 
-OPTIMIZERS = ("adamw", "adam", "sgd")
-
 
 class TrainingResult(NamedTuple):
     """What a training gave.
@@ -32,90 +29,6 @@ class TrainingResult(NamedTuple):
     history: dict
     train_seconds: float
     epochs: int
-
-
-def make_optimizer(
-    name="adamw",
-    learning_rate=1e-3,
-    steps=1,
-    warmup_steps=0,
-    weight_decay=0.0,
-    clip_norm=None,
-    clip_value=None,
-    momentum=0.9,
-):
-    """Makes an optimizer whose learning rate follows half a cosine down to zero.
-
-    After a linear rise over `warmup_steps` w to the learning rate η, step t of n has
-    η · ½ · (1 + cos(π · (t - w) / (n - w))).
-
-    Args:
-        name: "adamw", "adam" or "sgd" (with Nesterov momentum).
-        learning_rate: Highest learning rate η, positive.
-        steps: Steps n of the whole training, at least 1.
-        warmup_steps: Steps w of the rise, fewer than `steps`.
-        weight_decay: Decoupled weight decay. Biases and normalisation parameters are exempt.
-        clip_norm: Largest norm of all gradients together, or None.
-        clip_value: Largest size of each value of the gradients, or None.
-        momentum: Momentum of "sgd".
-
-    Returns:
-        `keras.optimizers.Optimizer`.
-
-    Raises:
-        ValueError: If an argument is outside its range.
-    """
-    if name not in OPTIMIZERS:
-        raise ValueError(
-            f"`name` must be one of {', '.join(map(repr, OPTIMIZERS))}. Received: name={name!r}"
-        )
-    if not learning_rate > 0:
-        raise ValueError(
-            f"`learning_rate` must be positive. Received: learning_rate={learning_rate}"
-        )
-    if steps < 1:
-        raise ValueError(f"`steps` must be at least 1. Received: steps={steps}")
-    if not 0 <= warmup_steps < steps:
-        raise ValueError(
-            f"`warmup_steps` must be in 0..{steps - 1}. Received: warmup_steps={warmup_steps}"
-        )
-    if not weight_decay >= 0:
-        raise ValueError(
-            f"`weight_decay` must not be negative. Received: weight_decay={weight_decay}"
-        )
-    for argument, value in (("clip_norm", clip_norm), ("clip_value", clip_value)):
-        if value is not None and not value > 0:
-            raise ValueError(
-                f"`{argument}` must be positive or None. Received: {argument}={value}"
-            )
-    if clip_norm is not None and clip_value is not None:
-        raise ValueError(
-            "`clip_norm` and `clip_value` exclude each other. "
-            f"Received: clip_norm={clip_norm}, clip_value={clip_value}"
-        )
-    if warmup_steps:
-        schedule = keras.optimizers.schedules.CosineDecay(
-            initial_learning_rate=0.0,
-            decay_steps=steps - warmup_steps,
-            warmup_target=learning_rate,
-            warmup_steps=warmup_steps,
-        )
-    else:
-        schedule = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
-    options = {"learning_rate": schedule, "global_clipnorm": clip_norm, "clipvalue": clip_value}
-    if weight_decay:
-        options["weight_decay"] = weight_decay
-    if name == "sgd":
-        optimizer = keras.optimizers.SGD(momentum=momentum, nesterov=True, **options)
-    elif name == "adam" and not weight_decay:
-        optimizer = keras.optimizers.Adam(**options)
-    else:
-        # With decoupled decay Adam is AdamW; AdamW's own default decay must not slip in.
-        options.setdefault("weight_decay", 0.0)
-        optimizer = keras.optimizers.AdamW(**options)
-    if weight_decay:
-        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    return optimizer
 
 
 def progress_mode():
