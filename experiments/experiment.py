@@ -241,6 +241,10 @@ class Experiment(abc.ABC):
         """Opens one split of the data; `start` among the options leaves examples out."""
         return open_data(split, image_size, batch_size, **options)
 
+    def image_size(self, model):
+        """Height and width of the images of the data, pixels."""
+        return model.image_size
+
     @abc.abstractmethod
     def locations(self, model):
         """The numbers of locations to evaluate with, a list of tuples."""
@@ -340,23 +344,24 @@ def _main(experiment):
     strategy = training.make_strategy(FLAGS.strategy)
     with strategy.scope():
         model = experiment.build_model()
-        data = experiment.load("test", model.image_size, FLAGS.eval_batch_size)
+        size = experiment.image_size(model)
+        data = experiment.load("test", size, FLAGS.eval_batch_size)
         if len(data.class_names) != model.num_classes:
             model = experiment.build_model(len(data.class_names))
         chosen = experiment.locations(model)
         rivals = experiment.rivals(model)
         print(f"[1/5] Opening {FLAGS.dataset}", flush=True)
-        validation = experiment.load("validation", model.image_size, FLAGS.eval_batch_size)
+        validation = experiment.load("validation", size, FLAGS.eval_batch_size)
         for split in (validation, data):
             check_batches(strategy, split.num_examples, rivals)
         budget = Rival(
             FLAGS.preset, None, FLAGS.epochs, FLAGS.steps_per_epoch, FLAGS.batch_size,
             FLAGS.learning_rate,
         )  # fmt: skip
-        main = _Training(experiment, model, model.image_size, budget)
+        main = _Training(experiment, model, size, budget)
         others = {
             name: _Training(
-                experiment, rival.build(), model.image_size, rival, f"{name}_steps_per_epoch"
+                experiment, rival.build(), size, rival, f"{name}_steps_per_epoch"
             )
             for name, rival in rivals.items()
         }

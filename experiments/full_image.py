@@ -11,6 +11,7 @@ import experiment
 from absl import flags
 
 import tnet_keras
+from tnet_keras import datasets
 from tnet_keras.evaluation import evaluate_full_image
 from tnet_keras.training import loop
 
@@ -31,13 +32,21 @@ class FullImage(experiment.Experiment):
         options = {"seed": FLAGS.seed, **experiment.model_options()}
         if num_classes is not None:
             options["num_classes"] = num_classes
-        size = options.pop("image_size", None)
-        if size is not None:
-            options["input_shape"] = (*size, 5 if options.get("position_channels") else 3)
+        options.pop("image_size", None)
         model = experiment.build_preset(options)
         if not isinstance(model, tnet_keras.FullImageClassifier):
             raise ValueError(f"`preset` must see the full image. Received: preset={FLAGS.preset!r}")
         return model
+
+    def image_size(self, model):
+        """--image_size is that of the data here: the model resizes them to what it sees."""
+        given = experiment.model_options().get("image_size")
+        return tuple(given) if given else model.image_size
+
+    def load(self, split, image_size, batch_size, **options):
+        if split == "train" and FLAGS.dataset in datasets.DRAWN_NAMES and FLAGS.random_shift:
+            options.update(random_shift=FLAGS.random_shift)
+        return super().load(split, image_size, batch_size, **options)
 
     def locations(self, model):
         return [()]
