@@ -360,9 +360,7 @@ def _main(experiment):
         )  # fmt: skip
         main = _Training(experiment, model, size, budget)
         others = {
-            name: _Training(
-                experiment, rival.build(), size, rival, f"{name}_steps_per_epoch"
-            )
+            name: _Training(experiment, rival.build(), size, rival, f"{name}_steps_per_epoch")
             for name, rival in rivals.items()
         }
 

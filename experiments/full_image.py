@@ -44,8 +44,9 @@ class FullImage(experiment.Experiment):
         return tuple(given) if given else model.image_size
 
     def load(self, split, image_size, batch_size, **options):
-        if split == "train" and FLAGS.dataset in datasets.DRAWN_NAMES and FLAGS.random_shift:
-            options.update(random_shift=FLAGS.random_shift)
+        if split == "train" and FLAGS.dataset in datasets.DRAWN_NAMES:
+            drawing = {"random_shift": FLAGS.random_shift, "warmup_examples": FLAGS.warmup_examples}
+            options.update({name: value for name, value in drawing.items() if value})
         return super().load(split, image_size, batch_size, **options)
 
     def locations(self, model):
