@@ -104,6 +104,13 @@ CASES = {
             mixed_dtypes=("bfloat16", "bfloat16"),
         ),
     ],
+    "tnet_keras.backbones.convnet.PositionChannels": [
+        LayerCase(
+            kwargs=dict,
+            inputs=lambda: (normal(2, 4, 3, 5),),
+            mixed_dtypes=("bfloat16",),
+        ),
+    ],
     "tnet_keras.backbones.normalization.LevelBatchNormalization": [
         LayerCase(
             kwargs=lambda: {"levels": 2, "momentum": 0.9, "epsilon": 1e-5},
