@@ -102,7 +102,7 @@ def test_large_images_are_made_smaller(tmp_path):
     limits = {30: (40, 30), 45: (60, 45), 22: (29, 22), 10: (13, 10)}
     whole = read(tmp_path, "train")
     for limit, size in limits.items():
-        config = FmowRgbConfig(name=f"full_{limit}", version="1.0.0", maximum_min_dim=limit)
+        config = FmowRgbConfig(name=f"full_{limit}", maximum_min_dim=limit)
         found = read(tmp_path, "train", config)
         for name, example in found.items():
             assert size_of(example["image"]) == size
@@ -163,7 +163,7 @@ def test_crops_are_cut_out_of_the_decoded_image(tmp_path):
 
 def test_large_crops_are_made_smaller(tmp_path):
     write_fake_fmow(tmp_path / "manual", images_per_split=1)
-    config = FmowRgbConfig(name="tiny", version="1.0.0", cropped=True, maximum_min_dim=12)
+    config = FmowRgbConfig(name="tiny", cropped=True, maximum_min_dim=12)
     for example in read(tmp_path, "test", config).values():
         assert min(size_of(example["image"])) == 12
 
@@ -331,7 +331,7 @@ def test_crops_need_a_box(tmp_path):
 
 def test_limit_is_checked(tmp_path):
     write_fake_fmow(tmp_path / "manual", images_per_split=1)
-    config = FmowRgbConfig(name="none", version="1.0.0", maximum_min_dim=0)
+    config = FmowRgbConfig(name="none", maximum_min_dim=0)
     with pytest.raises(ValueError, match="`maximum_min_dim` must be at least 1"):
         read(tmp_path, "train", config)
 

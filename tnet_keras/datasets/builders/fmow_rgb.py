@@ -54,6 +54,8 @@ class FmowRgbConfig(tfds.core.BuilderConfig):
         cropped: bool, whether each box becomes an example of its own.
         maximum_min_dim: int >= 1, pixels: images whose shorter side exceeds it are made smaller,
             so that their shorter side equals it.
+        name, version, release_notes, supported_versions, description, tags: as of
+            `tfds.core.BuilderConfig`; only `name` must be given.
     """
 
     cropped: bool = False
