@@ -13,7 +13,7 @@ from PIL import Image
 from tests.datasets.builders.fake_fmow import CATEGORIES, write_fake_fmow
 from tnet_keras.datasets.builders import FMOW_LABELS, FmowRgb, FmowRgbConfig, prepare
 from tnet_keras.datasets.builders.fmow_rgb import box_with_context
-from tnet_keras.datasets.builders.images import shrunk_jpeg
+from tnet_keras.datasets.builders.image_files import shrunk_jpeg
 
 SKIP = {"image": tfds.decode.SkipDecoding()}
 

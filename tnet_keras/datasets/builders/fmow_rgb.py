@@ -6,7 +6,7 @@ import pathlib
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from tnet_keras.datasets.builders.images import (
+from tnet_keras.datasets.builders.image_files import (
     cut_jpeg,
     image_features,
     read_image,

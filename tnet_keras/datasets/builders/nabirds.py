@@ -2,7 +2,7 @@
 
 import tensorflow_datasets as tfds
 
-from tnet_keras.datasets.builders.images import image_features, read_image, relative_box
+from tnet_keras.datasets.builders.image_files import image_features, read_image, relative_box
 from tnet_keras.datasets.builders.manual import manual_folder, numbers_of, read_table
 
 _RELEASE = "the NABirds release (dl.allaboutbirds.org/nabirds)"
