@@ -28,6 +28,7 @@ from tnet_keras.datasets.megapixel_mnist import (
     write_megapixel_mnist,
 )
 from tnet_keras.datasets.needle_scenes import NeedleDigitsConfig, source_digits
+from tnet_keras.datasets.original_records import OriginalRecords, read_original_records
 from tnet_keras.datasets.pipeline import DRAWN_NAMES, check_labels, load
 from tnet_keras.datasets.streams import Data
 from tnet_keras.datasets.synthetic import needle_digits
@@ -51,6 +52,7 @@ __all__ = [
     "ImageFolder",
     "MegapixelMnistConfig",
     "NeedleDigitsConfig",
+    "OriginalRecords",
     "TRAFFIC_SIGN_CLASSES",
     "TrafficScenesConfig",
     "TrafficSign",
@@ -71,6 +73,7 @@ __all__ = [
     "read_annotations",
     "read_billiards",
     "read_megapixel_mnist",
+    "read_original_records",
     "read_traffic_signs",
     "resized_crop",
     "shift",
