@@ -1,11 +1,12 @@
 """What the builders keep of an image: its file as it is, and boxes as TFDS has them."""
 
-import io
 import os
 
 import numpy as np
+import tensorflow as tf
 import tensorflow_datasets as tfds
-from PIL import Image
+
+from tnet_keras.datasets.folder import decode_image
 
 
 def whole_image(file):
@@ -23,9 +24,9 @@ def whole_image(file):
     try:
         with open(file, "rb") as stream:
             contents = stream.read()
-        with Image.open(io.BytesIO(contents)) as image:
-            image.load()
-    except (OSError, SyntaxError, ValueError) as error:
+        # By the decoder that will read it.
+        decode_image(tf.constant(contents))
+    except (OSError, tf.errors.InvalidArgumentError) as error:
         reason = getattr(error, "strerror", None) or "it cannot be decoded"
         raise ValueError(
             f"Every image must be whole ({reason}). Received: {os.fspath(file)!r}"
