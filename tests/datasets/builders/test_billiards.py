@@ -37,7 +37,7 @@ def copied(written, tmp_path):
     return tmp_path
 
 
-def pack(manual, name="tables.tar.xz", inner="tables", mode="w:xz", again=()):
+def pack(manual, name="tables.tar", inner="tables", mode="w", again=()):
     """Replaces the folders by the archive that holds them."""
     files = [manual / folder for folder in FOLDERS.values() if (manual / folder).is_dir()]
     with tarfile.open(manual / name, mode) as archive:
@@ -76,7 +76,7 @@ def test_what_was_prepared_equals_what_the_folder_has(written, label):
     "form",
     [
         {},
-        {"inner": "", "name": "tables.tar", "mode": "w"},
+        {"inner": "", "name": "tables.tar.xz", "mode": "w:xz"},
         {"name": "tables.tgz", "mode": "w:gz"},
         None,
     ],
@@ -129,7 +129,7 @@ def empty(manual):
 
 def two_archives(manual):
     pack(manual)
-    shutil.copy(manual / "tables.tar.xz", manual / "more.tar")
+    shutil.copy(manual / "tables.tar", manual / "more.tar.xz")
 
 
 def wrong_archive(manual):
@@ -139,12 +139,12 @@ def wrong_archive(manual):
 
 def no_archive(manual):
     pack(manual)
-    (manual / "tables.tar.xz").write_bytes(b"")
+    (manual / "tables.tar").write_bytes(b"")
 
 
 def cut_archive(manual):
     pack(manual)
-    file = manual / "tables.tar.xz"
+    file = manual / "tables.tar"
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
@@ -176,14 +176,14 @@ def forget_one_box(manual):
             r"Received: manual_dir='.*manual', which is missing or empty",
         ),
         (empty, r"manual', without an archive and without the three folders"),
-        (two_archives, r"manual', with several archives: more.tar, tables.tar.xz"),
-        (wrong_archive, r"must hold folders train, valid, test. .*'.*.tar.xz' with \['tables'\]"),
-        (no_archive, r"must be a whole .zip or .tar file \(.*\). Received: '.*tables.tar.xz'"),
-        (cut_archive, r"must be a whole .zip or .tar file \(.*\). Received: '.*tables.tar.xz'"),
-        (escape, r"must be a whole .zip or .tar file \(.* outside .*\). Received: '.*tar.xz'"),
+        (two_archives, r"manual', with several archives: more.tar.xz, tables.tar"),
+        (wrong_archive, r"must hold folders train, valid, test. .*'.*.tar' with \['tables'\]"),
+        (no_archive, r"must be a whole .zip or .tar file \(.*\). Received: '.*tables.tar'"),
+        (cut_archive, r"must be a whole .zip or .tar file \(.*\). Received: '.*tables.tar'"),
+        (escape, r"must be a whole .zip or .tar file \(.* outside .*\). Received: '.*tables.tar'"),
         (
             lambda manual: pack(manual, again=("about.json", "about.json")),
-            r"hold every file once. Received: '.*tables.tar.xz' with 'tables/about.json' twice",
+            r"hold every file once. Received: '.*tables.tar' with 'tables/about.json' twice",
         ),
         (change("test/1.png", lambda file: file.unlink()), r"Received: '.*test' without '1.png'"),
         (change("test/1.json", lambda file: file.unlink()), r"'.*test' without '1.json'"),
