@@ -104,11 +104,11 @@ CASES = {
             mixed_dtypes=("bfloat16", "bfloat16"),
         ),
     ],
-    "tnet_keras.backbones.convnet.PositionChannels": [
+    "tnet_keras.backbones.convnet.MeanPositions": [
         LayerCase(
             kwargs=dict,
             inputs=lambda: (normal(2, 4, 3, 5),),
-            mixed_dtypes=("bfloat16",),
+            mixed_dtypes=("float32",),
         ),
     ],
     "tnet_keras.backbones.normalization.LevelBatchNormalization": [

@@ -9,32 +9,39 @@ from tnet_keras.backbones.registry import register
 
 
 @keras.saving.register_keras_serializable(package="tnet_keras")
-class PositionChannels(keras.layers.Layer):
-    """Appends the row and the column of each position to a map, both from -1 to 1.
+class MeanPositions(keras.layers.Layer):
+    """Says for each channel of a map where it is strongest: `[B, H, W, C]` → `[B, 2 C]` float32.
 
-    `[B, H, W, C]` → `[B, H, W, C + 2]`, in the dtype of the map; the middle of an axis of one
-    position is 0.
+    The softmax over positions of a channel weights their rows and columns, which count from -1 to
+    1; all rows come first. The middle of an axis of one position is 0.
     """
 
+    def __init__(self, **kwargs):
+        # A softmax is taken in float32 whatever the policy.
+        super().__init__(autocast=False, **kwargs)
+
     def call(self, features):
-        """Appends the two channels.
+        """Finds the mean positions.
 
         Args:
-            features: `[B, H, W, C]`, static H and W.
+            features: `[B, H, W, C]`, static H, W and C.
 
         Returns:
-            `[B, H, W, C + 2]`.
+            `[B, 2 C]` float32, in -1 to 1.
         """
-        height, width = features.shape[1], features.shape[2]
+        height, width, channels = features.shape[1:]
         rows, columns = (
             np.linspace(-1, 1, side) if side > 1 else np.zeros(1) for side in (height, width)
         )
-        grid = np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1)[None]
-        grid = ops.cast(grid, features.dtype)
-        return ops.concatenate([features, ops.repeat(grid, ops.shape(features)[0], axis=0)], -1)
+        flat = ops.reshape(ops.cast(features, "float32"), (-1, height * width, channels))
+        # Not `ops.softmax`: Keras 3.15 warns where there is one position only.
+        weights = ops.exp(flat - ops.max(flat, axis=1, keepdims=True))
+        weights /= ops.sum(weights, axis=1, keepdims=True)
+        places = np.stack([np.repeat(rows, width), np.tile(columns, height)]).astype("float32")
+        return ops.reshape(ops.einsum("ap,bpc->bac", places, weights), (-1, 2 * channels))
 
     def compute_output_shape(self, input_shape):
-        return (*input_shape[:-1], input_shape[-1] + 2)
+        return (input_shape[0], 2 * input_shape[-1])
 
 
 @register("convnet")
@@ -47,7 +54,7 @@ def convnet(
     momentum=0.9,
     map_layer=None,
     pooling="average",
-    coordinates=False,
+    positions=False,
 ):
     """A chain of 3x3 convolution (no bias), batch normalisation and ReLU; 215,704 parameters.
 
@@ -63,12 +70,12 @@ def convnet(
         map_layer: 1-based index of the convolution whose output is the map; None = the last.
         pooling: "average" or "max", how the last map becomes the vector. The largest response is
             the better summary of something small in a large patch.
-        coordinates: bool, whether a 1x1 convolution with normalisation and ReLU follows the last
-            map, which sees two more channels: the row and the column of each position, from -1 to
-            1. The pooled vector can then say where in the patch something lies.
+        positions: bool, whether the vector also says where in the patch each channel is strongest
+            (`MeanPositions`), for tasks in which order or distance counts.
 
     Returns:
-        `keras.Model` from `[B, H, W, C]` to `[map [B, m, m', c], vector [B, filters[-1]]]`.
+        `keras.Model` from `[B, H, W, C]` to `[map [B, m, m', c], vector [B, D]]`, where D is
+        `filters[-1]`, or three times as many with `positions`.
 
     Raises:
         ValueError: if `filters` and `strides` do not fit together, `map_layer` is out of range or
@@ -103,13 +110,9 @@ def convnet(
         x = LevelBatchNormalization(statistics_levels, momentum=momentum, name=f"bn{index}")(x)
         x = keras.layers.ReLU(name=f"relu{index}")(x)
         outputs.append(x)
-    if coordinates:
-        x = PositionChannels(name="position_channels")(x)
-        x = keras.layers.Conv2D(
-            filters[-1], 1, use_bias=False, kernel_initializer="he_normal", name="position_conv"
-        )(x)
-        x = LevelBatchNormalization(statistics_levels, momentum=momentum, name="position_bn")(x)
-        x = keras.layers.ReLU(name="position_relu")(x)
     pool = {"average": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
     vector = pool[pooling](name=f"{pooling}_pool")(x)
+    if positions:
+        places = MeanPositions(name="mean_positions")(x)
+        vector = keras.layers.Concatenate(name="vector")([vector, places])
     return keras.Model(inputs, [outputs[map_layer - 1], vector], name="convnet")
