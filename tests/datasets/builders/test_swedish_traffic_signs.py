@@ -1,5 +1,6 @@
 """The Swedish traffic signs through TFDS: prepared from the owners' layout, refused if broken."""
 
+import errno
 import shutil
 import zipfile
 
@@ -18,7 +19,7 @@ from tests.datasets.builders.preparing import (
 from tests.datasets.reading import examples
 from tests.datasets.traffic_signs.tiny_scenes import TINY
 from tnet_keras.datasets import TRAFFIC_SIGN_CLASSES, read_traffic_signs, write_traffic_signs
-from tnet_keras.datasets.builders import SwedishTrafficSigns
+from tnet_keras.datasets.builders import SwedishTrafficSigns, swedish_traffic_signs
 from tnet_keras.datasets.traffic_signs.folder import find_scenes
 
 COUNTS = {"train": 9, "validation": 2, "test": 4}
@@ -211,6 +212,22 @@ IMAGE = "Set2Part0/000003.jpg"
 def test_what_is_broken_is_refused_in_one_line(owners, spoil, message):
     spoil(owners / "manual")
     assert_refused(SwedishTrafficSigns, owners, message)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left"), KeyboardInterrupt()])
+@pytest.mark.parametrize("moment", ["generating", "unpacking"])
+def test_what_stops_halfway_leaves_nothing(owners, monkeypatch, moment, error):
+    def stop(*arguments):
+        raise error
+
+    zip_images(owners / "manual" / "Set2Part0")
+    if moment == "generating":
+        monkeypatch.setattr(swedish_traffic_signs, "relative_boxes", stop)
+    else:
+        monkeypatch.setattr(zipfile.ZipFile, "extractall", stop)
+    with pytest.raises(type(error)):
+        prepare(SwedishTrafficSigns, owners)
+    assert {file.name for file in (owners / "data").iterdir()} == {"downloads"}
 
 
 def test_another_rule_is_no_configuration(owners):
