@@ -172,7 +172,7 @@ def forget_one_box(manual):
     [
         (
             shutil.rmtree,
-            r"must hold the authors' billiards archive .*google-research, .* "
+            r"must hold the authors' billiards archive .*CVPR 2021.* "
             r"Received: manual_dir='.*manual', which is missing or empty",
         ),
         (empty, r"manual', without an archive and without the three folders"),

@@ -56,8 +56,8 @@ class KubricBilliards(ManualFilesBuilder):
     RELEASE_NOTES = {"1.0.0": "First version."}
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         "`manual_dir` must hold the authors' billiards archive (one .tar.xz), or the folders "
-        "train, valid and test that it holds, from the code of the CVPR 2021 paper "
-        "(google-research, ptopk_patch_selection)."
+        "train, valid and test that it holds, which the authors of Differentiable Patch "
+        "Selection (CVPR 2021) hand out with their code."
     )
     BUILDER_CONFIGS = [
         tfds.core.BuilderConfig(name=label, description=f"The question {label!r}.")
