@@ -14,7 +14,7 @@ from tnet_keras.datasets.billiards.labels import (
     label_names,
     outermost,
 )
-from tnet_keras.datasets.builders.images import relative_boxes, whole_image
+from tnet_keras.datasets.builders.image_files import read_image, relative_boxes
 from tnet_keras.datasets.builders.manual_files import ManualFilesBuilder
 
 _ARCHIVES = (".tar", ".tar.xz", ".txz", ".tar.gz", ".tgz", ".tar.bz2", ".zip")
@@ -117,7 +117,7 @@ class KubricBilliards(ManualFilesBuilder):
             yield (
                 name,
                 {
-                    "image": whole_image(file),
+                    "image": read_image(file)[0],
                     "label": billiard_label(balls, self.builder_config.name),
                     "bboxes": relative_boxes([ball[_BOX] for ball in balls if _BOX in ball], size),
                     "numbers": [ball["number"] for ball in balls],

@@ -1,5 +1,8 @@
 """Encoded images on their way into records: checked, cut, made smaller; and their boxes."""
 
+import pathlib
+
+import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
@@ -13,7 +16,7 @@ def read_image(path, jpeg_only=False):
     JPEGs are decoded at an eighth of their size: all bytes are read, few pixels computed.
 
     Args:
-        path: `pathlib.Path`.
+        path: str or path-like.
         jpeg_only: bool, whether other formats are refused. Names do not matter, contents do.
 
     Returns:
@@ -22,6 +25,7 @@ def read_image(path, jpeg_only=False):
     Raises:
         ValueError: if the file is empty, is cut off, or is no image.
     """
+    path = pathlib.Path(path)
     contents = path.read_bytes()
     if not contents:
         raise ValueError(f"{path} is empty (zero bytes)")
@@ -111,6 +115,21 @@ def relative_box(x, y, width, height, image_height, image_width, place):
     ends = (y / image_height, x / image_width)
     ends += ((y + height) / image_height, (x + width) / image_width)
     return tfds.features.BBox(*(min(max(float(end), 0.0), 1.0) for end in ends))
+
+
+def relative_boxes(boxes, size):
+    """Boxes as TFDS keeps them: parts of the image's height and width.
+
+    Args:
+        boxes: list of (y0, x0, y1, x1) in pixels; clipped to the image.
+        size: (height, width) of the image, pixels.
+
+    Returns:
+        List of `tfds.features.BBox`.
+    """
+    height, width = size
+    scaled = np.float64(boxes).reshape(-1, 4) / np.float64([height, width, height, width])
+    return [tfds.features.BBox(*map(float, box)) for box in np.clip(scaled, 0.0, 1.0)]
 
 
 def image_features(label):
