@@ -1,6 +1,7 @@
 """Training: optimizer and schedule, the loop with its files, strategies, and commands."""
 
-from tnet_keras.training.callbacks import StopOnNonFiniteLoss
+from tnet_keras.training.attention_summary import AttentionSummary
+from tnet_keras.training.callbacks import PolicyCollapse, StopOnNonFiniteLoss
 from tnet_keras.training.checkpoints import Checkpoints, restore
 from tnet_keras.training.loop import TrainingResult, fit
 from tnet_keras.training.optimizers import (
@@ -19,11 +20,13 @@ __all__ = [
     "OPTIMIZERS",
     "SCHEDULES",
     "STRATEGIES",
+    "AttentionSummary",
     "Checkpoints",
     "GroupedAdam",
     "GroupedAdamW",
     "GroupedSGD",
     "PiecewiseRate",
+    "PolicyCollapse",
     "StopOnNonFiniteLoss",
     "TrainingResult",
     "fit",

@@ -68,7 +68,8 @@ def fit(
         progress: What `restore` returned with the model, to go on from there, or None.
         monitor: Log by which the best checkpoint is chosen, the higher the better.
         verbose: As in Keras; None for bars on a terminal and lines elsewhere.
-        callbacks: Further Keras callbacks.
+        callbacks: Further Keras callbacks; a `StopOnNonFiniteLoss` among them takes the place of
+            the plain one.
         checkpoint_steps: Steps between two checkpoints within an epoch, or None: at most one epoch
             is then done again.
         steps_per_execution: Steps in a row without a return to Python; divides `steps_per_epoch`
@@ -108,7 +109,8 @@ def fit(
             )
     strategy = model.distribute_strategy
     # The look at the loss comes first, so that no checkpoint holds what it refuses.
-    used = [StopOnNonFiniteLoss(), *callbacks]
+    guarded = any(isinstance(callback, StopOnNonFiniteLoss) for callback in callbacks)
+    used = [*([] if guarded else [StopOnNonFiniteLoss()]), *callbacks]
     if first_step:
         used.append(_GoOnWithinEpoch(first_epoch, progress["metrics"]))
     loggers = []

@@ -96,7 +96,8 @@ def _tpu():
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(address)
         tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
-    except (ValueError, tf.errors.OpError) as error:
+    # Without a name, TensorFlow asks a cloud's metadata server: OSError where there is none.
+    except (ValueError, OSError, tf.errors.OpError) as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(
             "`name` 'tpu' needs a TPU; the environment variable TPU_NAME names one. "
