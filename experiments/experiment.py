@@ -32,7 +32,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("name", None, "Name of the run.")
 flags.DEFINE_string("workdir", None, "Folder to write to; runs/<name> if not given.")
 flags.DEFINE_bool("overwrite", False, "Replace the run that is in the workdir.")
-flags.DEFINE_bool("resume", False, "Go on with the unfinished run in the workdir.")
+flags.DEFINE_bool("resume", False, "Go on with the unfinished run in the workdir, if any.")
 flags.DEFINE_bool("dry_run", False, "Build the model, print its size as JSON, and stop.")
 flags.DEFINE_integer("seed", 0, "Seed of weights, data and sampling.", lower_bound=0)
 
@@ -60,6 +60,18 @@ flags.DEFINE_integer("warmup_steps", 0, "Steps of rising learning rate.", lower_
 flags.DEFINE_float("weight_decay", 0.0, "Decoupled weight decay.")
 flags.DEFINE_float("clip_norm", None, "Largest norm of the gradients together.")
 flags.DEFINE_float("clip_value", None, "Largest size of each value of the gradients.")
+flags.DEFINE_enum("schedule", "cosine", list(training.SCHEDULES), "Of the learning rate.")
+flags.DEFINE_list("lr_drops", ["0.8"], "piecewise: fractions of the steps where the rate drops.")
+flags.DEFINE_float("lr_drop_factor", 0.1, "piecewise: what a drop multiplies the rate by.")
+flags.DEFINE_integer("accumulation_steps", 1, "Batches that make one update.", lower_bound=1)
+flags.DEFINE_list("group_rates", [], "Learning rates of parts, such as backbone=1e-4.")
+flags.DEFINE_integer("checkpoint_steps", None, "Steps between checkpoints.", lower_bound=1)
+flags.DEFINE_integer("steps_per_execution", 1, "Steps without a return to Python.", lower_bound=1)
+flags.DEFINE_bool("deterministic", False, "Repeat runs to the last bit, at some speed.")
+flags.DEFINE_integer("attention_every", None, "Epochs between pictures.", lower_bound=1)
+flags.DEFINE_float("entropy_floor", None, "Warn where the policy's entropy stays below, nats.")
+flags.DEFINE_integer("entropy_epochs", 3, "Epochs below --entropy_floor.", lower_bound=1)
+flags.DEFINE_bool("stop_on_collapse", False, "End the training then.")
 flags.DEFINE_enum(
     "precision", "float32", ["float32", "mixed_float16", "mixed_bfloat16"], "Dtype policy."
 )
@@ -70,9 +82,10 @@ flags.DEFINE_bool("export", True, "Write a SavedModel.")
 
 # Where a run goes, and whether over another, is no part of what repeats it.
 NOT_RECORDED = ("workdir", "overwrite", "resume", "dry_run", "traceback")
-# What may be different when a run is resumed, because it begins after the training.
+# What may be different when a run is resumed, because the training does not depend on it.
 MAY_CHANGE = (
     "eval_locations", "eval_patches", "eval_batch_size", "pictures", "export", "num_test_examples",
+    "checkpoint_steps", "attention_every",
 )  # fmt: skip
 
 
@@ -99,6 +112,30 @@ def integers(name, texts):
         return tuple(int(text) for text in texts)
     except ValueError:
         raise ValueError(f"`{name}` must be integers. Received: {name}={','.join(texts)}") from None
+
+
+def fractions(name, texts):
+    """Reads the numbers of a list flag."""
+    try:
+        return tuple(float(text) for text in texts)
+    except ValueError:
+        raise ValueError(f"`{name}` must be numbers. Received: {name}={','.join(texts)}") from None
+
+
+def group_rates():
+    """Reads --group_rates: dict from the name of a part to its learning rate."""
+    parts = [text.partition("=") for text in FLAGS.group_rates]
+    if not all(name and rate for name, _, rate in parts):
+        raise ValueError(
+            f"`group_rates` must be name=rate. Received: group_rates={','.join(FLAGS.group_rates)}"
+        )
+    return dict(
+        zip(
+            [name for name, _, _ in parts],
+            fractions("group_rates", [rate for _, _, rate in parts]),
+            strict=True,
+        )
+    )
 
 
 def number_of_examples(split):
@@ -229,7 +266,11 @@ class _Training:
         self.examples = budget.epochs * self.steps * budget.batch_size
         optimizer = training.make_optimizer(
             FLAGS.optimizer, budget.learning_rate, budget.epochs * self.steps, FLAGS.warmup_steps,
-            FLAGS.weight_decay, FLAGS.clip_norm, FLAGS.clip_value,
+            FLAGS.weight_decay, FLAGS.clip_norm, FLAGS.clip_value, schedule=FLAGS.schedule,
+            drops=fractions("lr_drops", FLAGS.lr_drops), drop_factor=FLAGS.lr_drop_factor,
+            accumulation_steps=FLAGS.accumulation_steps, model=model,
+            # A rival may have none of the parts; it has the plain rate.
+            group_rates=group_rates() if budget.build is None else None,
         )  # fmt: skip
         model.compile(optimizer, jit_compile={"true": True, "false": False}.get(FLAGS.jit, "auto"))
 
@@ -238,14 +279,37 @@ class _Training:
         folder.mkdir(parents=True, exist_ok=True)  # of a rival
         progress = training.restore(self.model, folder) if FLAGS.resume else None
         if progress and self.experiment.can_resume_anywhere():
-            done = progress["epochs"] * self.steps * self.budget.batch_size
+            done = (progress["epochs"] * self.steps + progress["step"]) * self.budget.batch_size
             self.stream = self.experiment.load(
                 "train", self.image_size, self.budget.batch_size, start=done
             ).dataset
         return training.fit(
             self.model, self.stream, self.budget.epochs, self.steps, folder,
-            validation_data=validation, progress=progress,
+            validation_data=validation, progress=progress, callbacks=self.callbacks(folder),
+            checkpoint_steps=FLAGS.checkpoint_steps, steps_per_execution=FLAGS.steps_per_execution,
         )  # fmt: skip
+
+    def callbacks(self, folder):
+        """What watches the training, by the flags."""
+        used = [training.StopOnNonFiniteLoss(batch_size=self.budget.batch_size)]
+        if self.budget.build is not None:  # a rival
+            return used
+        if FLAGS.entropy_floor is not None:
+            used.append(
+                training.PolicyCollapse(
+                    FLAGS.entropy_floor, FLAGS.entropy_epochs, FLAGS.stop_on_collapse
+                )
+            )
+        if FLAGS.attention_every is not None:
+            fixed = self.experiment.load("validation", self.image_size, FLAGS.pictures)
+            images, labels, *_ = next(iter(fixed.dataset))
+            used.append(
+                training.AttentionSummary(
+                    folder / "tensorboard" / "attention", images, labels, fixed.class_names,
+                    FLAGS.attention_every, **self.experiment.drawing(self.model),
+                )
+            )  # fmt: skip
+        return used
 
 
 def run(experiment, argv=None):
@@ -263,6 +327,8 @@ def run(experiment, argv=None):
 def _main(experiment):
     keras.config.set_dtype_policy(FLAGS.precision)
     keras.utils.set_random_seed(FLAGS.seed)
+    if FLAGS.deterministic:
+        tf.config.experimental.enable_op_determinism()
     if FLAGS.dry_run:
         model = experiment.build_model()
         measured = profile.profile(model, experiment.locations(model))

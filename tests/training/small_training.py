@@ -3,7 +3,10 @@
 import keras
 import tensorflow as tf
 
+from tests.models.small_models import own_backbone
 from tnet_keras import training
+from tnet_keras.layers import PatchSelection
+from tnet_keras.models import PatchSelectionClassifier
 
 
 def small_model(steps=12, **options):
@@ -33,3 +36,12 @@ def batches(start=0):
         return x, tf.argmax(x[:, :3], axis=-1)
 
     return tf.data.Dataset.range(start, 1_000_000).map(draw)
+
+
+def patch_selection(selector, **options):
+    """A patch selection of 2 among 9 candidates in 32x32 images, 4 classes, no batch norm."""
+    selection = PatchSelection(
+        2, image_size=(32, 32), view_size=(32, 32), patch_size=(16, 16), selector=selector,
+        **options,
+    )  # fmt: skip
+    return PatchSelectionClassifier(own_backbone(), selection, 4, seed=3)

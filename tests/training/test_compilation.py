@@ -18,18 +18,9 @@ from tests.models.small_models import (
     own_backbone,
     tnet,
 )
+from tests.training.small_training import patch_selection
 from tnet_keras import datasets
 from tnet_keras.geometry import RegionGrid
-from tnet_keras.layers import PatchSelection
-from tnet_keras.models import PatchSelectionClassifier
-
-
-def patch_selection(selector, **options):
-    selection = PatchSelection(
-        2, image_size=(32, 32), view_size=(16, 16), patch_size=(16, 16), selector=selector,
-        **options,
-    )  # fmt: skip
-    return PatchSelectionClassifier(own_backbone(), selection, 4, seed=3)
 
 
 def train(make, jit_compile):

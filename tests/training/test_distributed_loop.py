@@ -19,9 +19,8 @@ from tests.models.small_models import (
     own_backbone,
     tnet,
 )
+from tests.training.small_training import patch_selection
 from tnet_keras import training
-from tnet_keras.layers import PatchSelection
-from tnet_keras.models import PatchSelectionClassifier
 from tnet_keras.training.distributed_loop import fit_distributed
 
 
@@ -37,14 +36,6 @@ def mirrored():
 def tnet_without_batch_norm():
     # Batch normalisation sees the replica's own batch, 8 images and not 16.
     return tnet(own_backbone(), **DETERMINISTIC)
-
-
-def patch_selection():
-    """Chooses by its scores, which the policy gradient teaches; nothing else is random."""
-    selection = PatchSelection(
-        2, image_size=(32, 32), view_size=(16, 16), patch_size=(16, 16), selector="hard"
-    )
-    return PatchSelectionClassifier(own_backbone(), selection, 4, seed=3)
 
 
 class Steps(keras.callbacks.Callback):
@@ -66,7 +57,7 @@ def stream(count=48):
     return tf.data.Dataset.from_tensor_slices(batch(count)).batch(16, drop_remainder=True)
 
 
-@pytest.mark.parametrize("make", [tnet_without_batch_norm, patch_selection])
+@pytest.mark.parametrize("make", [tnet_without_batch_norm, lambda: patch_selection("sinkhorn")])
 def test_two_replicas_of_8_equal_one_of_16_step_by_step(make, mirrored):
     single = make()
     single.compile(keras.optimizers.SGD(0.05))
@@ -91,7 +82,8 @@ def test_two_replicas_of_8_equal_one_of_16_step_by_step(make, mirrored):
     assert history.history.keys() == ours.history.keys()
     for name, series in history.history.items():
         np.testing.assert_allclose(ours.history[name], series, atol=2e-5, err_msg=name)
-    assert_same_weights(double, single, atol=1e-6)
+    # The order of sums: some weights of the scorer have gradients in the hundreds.
+    assert_same_weights(double, single, atol=2e-5)
     assert int(double.optimizer.iterations.numpy()) == 4
 
 

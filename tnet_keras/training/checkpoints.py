@@ -246,18 +246,24 @@ def metric_variables(model):
     return [variable for metric in model.metrics for variable in metric.variables]
 
 
-def restore_metrics(model, values):
+def restore_metrics(model, values, add=False):
     """Gives the metrics of an epoch that was left in the middle their values back.
 
     Args:
         model: A compiled model.
-        values: `metrics` of the progress. If the metrics are others, they keep their own values:
-            those of the rest of the epoch.
+        values: `metrics` of the progress.
+        add: Whether to add to what the metrics have counted since; all of them are sums.
+
+    Returns:
+        bool, whether the model has as many variables of metrics; else nothing is done.
     """
     variables = metric_variables(model)
-    if len(variables) == len(values):
-        for variable, value in zip(variables, values, strict=True):
-            variable.assign(np.asarray(value, variable.dtype))
+    if len(variables) != len(values):
+        return False
+    for variable, value in zip(variables, values, strict=True):
+        value = np.asarray(value, variable.dtype)
+        variable.assign(value + variable.numpy() if add else value)
+    return True
 
 
 def last_checkpoint(folder):

@@ -112,7 +112,7 @@ def fit(
     guarded = any(isinstance(callback, StopOnNonFiniteLoss) for callback in callbacks)
     used = [*([] if guarded else [StopOnNonFiniteLoss()]), *callbacks]
     if first_step:
-        used.append(_GoOnWithinEpoch(first_epoch, progress["metrics"]))
+        used.append(_GoOnWithinEpoch(first_epoch, first_step, progress["metrics"]))
     loggers = []
     chief = is_chief(strategy)
     if workdir is not None:
@@ -187,13 +187,19 @@ def _fit_with_keras(model, dataset, first_step, steps_per_execution, options):
 class _GoOnWithinEpoch(keras.callbacks.Callback):
     """Gives the metrics their values back in the epoch that was left in the middle."""
 
-    def __init__(self, epoch, metrics):
+    def __init__(self, epoch, step, metrics):
         super().__init__()
-        self.epoch, self.metrics = epoch, metrics
+        self.epoch, self.step, self.metrics, self.pending = epoch, step, metrics, False
 
     def on_epoch_begin(self, epoch, logs=None):
         if epoch == self.epoch:
-            restore_metrics(self.model, self.metrics)
+            self.pending = not restore_metrics(self.model, self.metrics)
+
+    def on_train_batch_end(self, batch, logs=None):
+        # Keras 3.15 makes the metrics that `compile` was given in the first step of a training.
+        if self.pending and batch >= self.step:
+            restore_metrics(self.model, self.metrics, add=True)
+            self.pending = False
 
 
 def _keep_rows(path, epochs):
