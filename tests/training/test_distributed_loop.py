@@ -82,7 +82,7 @@ def test_two_replicas_of_8_equal_one_of_16_step_by_step(make, mirrored):
     assert history.history.keys() == ours.history.keys()
     for name, series in history.history.items():
         np.testing.assert_allclose(ours.history[name], series, atol=2e-5, err_msg=name)
-    # The order of sums: some weights of the scorer have gradients in the hundreds.
+    # Two halves are summed in another order than the whole.
     assert_same_weights(double, single, atol=2e-5)
     assert int(double.optimizer.iterations.numpy()) == 4
 
