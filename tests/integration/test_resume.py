@@ -10,6 +10,8 @@ import keras
 import numpy as np
 import pytest
 
+import tnet_keras
+
 ARGUMENTS = (
     "--num_train_examples=64", "--num_validation_examples=20", "--num_test_examples=10",
     "--batch_size=8", "--eval_batch_size=10", "--epochs=2", "--pictures=2", "--seed=3",
@@ -53,13 +55,14 @@ def test_killed_run_ends_like_an_uninterrupted_one(straight, repository, tmp_pat
     process = start(repository, workdir)
     wait_for(process, last.is_file)
     os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process.communicate()  # closes the pipe, too
     size, hidden = last.stat().st_size, last.with_name(".last.keras")
     process = start(repository, workdir)
     wait_for(process, lambda: hidden.exists() and hidden.stat().st_size < size)
     os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process.communicate()  # closes the pipe, too
     finish(start(repository, workdir))
+    assert tnet_keras.TNet  # loading needs the package
     ours, theirs = (
         keras.saving.load_model(folder / "checkpoints" / "last.keras", compile=False).get_weights()
         for folder in (workdir, straight)
