@@ -9,7 +9,7 @@ together. What goes to --workdir, and the flags that all experiments share, are 
 experiment.py.
 """
 
-import experiment
+import running
 import tnet
 
 
@@ -23,7 +23,7 @@ class BirdsTNet(tnet.TNetExperiment):
 
 
 def main(argv=None):
-    experiment.run(BirdsTNet(), argv)
+    running.run(BirdsTNet(), argv)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,11 @@
     python experiments/cub_nts_topk.py --flagfile=experiments/flagfiles/cub_demo.flags
     python experiments/cub_nts_topk.py --preset=nts_topk_cub_mean --dry_run
 
-What goes to --workdir, and the flags that all experiments share, are told in experiment.py.
+running.py tells what goes to --workdir, experiment.py which flags all experiments share.
 """
 
 import experiment
+import running
 import topk
 from absl import flags
 
@@ -35,7 +36,7 @@ class CubNtsTopK(topk.TopK):
 
 
 def main(argv=None):
-    experiment.run(CubNtsTopK(), argv)
+    running.run(CubNtsTopK(), argv)
 
 
 if __name__ == "__main__":

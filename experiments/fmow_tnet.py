@@ -5,10 +5,10 @@ The second stage of the paper starts from the first and has one level more:
     python experiments/fmow_tnet.py --flagfile=experiments/flagfiles/fmow_tnet_448.flags
     python experiments/fmow_tnet.py --flagfile=experiments/flagfiles/fmow_tnet_896.flags
 
-What goes to --workdir, and the flags that all experiments share, are told in experiment.py.
+running.py tells what goes to --workdir, experiment.py which flags all experiments share.
 """
 
-import experiment
+import running
 import tnet
 
 
@@ -22,7 +22,7 @@ class FmowTNet(tnet.TNetExperiment):
 
 
 def main(argv=None):
-    experiment.run(FmowTNet(), argv)
+    running.run(FmowTNet(), argv)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,11 @@ compare with.
     python experiments/full_image.py --flagfile=experiments/flagfiles/imagenet_bagnet77.flags
     python experiments/full_image.py --preset=efficientnet_b0_fmow_896 --dry_run
 
-What goes to --workdir, and the flags that all experiments share, are told in experiment.py.
+running.py tells what goes to --workdir, experiment.py which flags all experiments share.
 """
 
 import experiment
+import running
 from absl import flags
 
 import tnet_keras
@@ -58,7 +59,7 @@ class FullImage(experiment.Experiment):
 
 
 def main(argv=None):
-    experiment.run(FullImage(), argv)
+    running.run(FullImage(), argv)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,11 @@
     python experiments/imagenet_tnet.py --flagfile=experiments/flagfiles/needle_digits.flags
     python experiments/imagenet_tnet.py --preset=tnet_bagnet77_imagenet --dry_run
 
-What goes to --workdir, and the flags that all experiments share, are told in experiment.py.
+running.py tells what goes to --workdir, experiment.py which flags all experiments share.
 """
 
 import experiment
+import running
 import tnet
 from absl import flags
 
@@ -39,7 +40,7 @@ class ImageNetTNet(tnet.TNetExperiment):
 
 
 def main(argv=None):
-    experiment.run(ImageNetTNet(), argv)
+    running.run(ImageNetTNet(), argv)
 
 
 if __name__ == "__main__":

@@ -71,8 +71,8 @@ def test_crops_of_the_full_image_network(data_dir, tmp_path):
     run_here(
         full_image, "--dataset=fmow_rgb/cropped", f"--data_dir={data_dir}", "--augmentation=fmow",
         "--preset=convnet_needle_digits", f"--model_options={NETWORK}", "--batch_size=6",
-        "--eval_batch_size=6", "--steps_per_epoch=2", "--schedule=piecewise", "--drops=0.5",
-        '--group_rates={"backbone": 1e-4}', "--title=Small network",
+        "--eval_batch_size=6", "--steps_per_epoch=2", "--schedule=piecewise", "--lr_drops=0.5",
+        '--group_rates=backbone=1e-4', "--title=Small network",
         f"--workdir={tmp_path / 'run'}",
     )  # fmt: skip
     report = json.loads((tmp_path / "run" / "report.json").read_text())
@@ -90,8 +90,8 @@ def test_crops_of_the_full_image_network(data_dir, tmp_path):
         (["--warm_start=/no/such/run"], "/no/such/run"),
         (["--freeze=of_dreams"], "of_dreams"),
         (['--group_rates={"of_dreams": 1}'], "of_dreams"),
-        (["--schedule=piecewise", "--drops=0.9,0.5"], "0.9"),
-        (["--drops=often"], "often"),
+        (["--schedule=piecewise", "--lr_drops=0.9,0.5"], "0.9"),
+        (["--lr_drops=often"], "often"),
         (["--batch_size=99"], "99"),
     ],
 )

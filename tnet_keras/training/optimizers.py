@@ -307,9 +307,7 @@ def _check_range(name, learning_rate, steps, warmup_steps, weight_decay, clip_no
         )
     for argument, value in (("clip_norm", clip_norm), ("clip_value", clip_value)):
         if value is not None and not value > 0:
-            raise ValueError(
-                f"`{argument}` must be positive or None. Received: {argument}={value}"
-            )
+            raise ValueError(f"`{argument}` must be positive or None. Received: {argument}={value}")
     if clip_norm is not None and clip_value is not None:
         raise ValueError(
             "`clip_norm` and `clip_value` exclude each other. "
