@@ -125,20 +125,23 @@ def run(experiment, argv=None):
 
 def _main(experiment):
     keras.config.set_dtype_policy(FLAGS.precision)
+    # Workers must find each other before TensorFlow does anything else.
+    strategy = training.make_strategy("one_device" if FLAGS.dry_run else FLAGS.strategy)
     keras.utils.set_random_seed(FLAGS.seed)
     if FLAGS.deterministic:
         tf.config.experimental.enable_op_determinism()
     if FLAGS.dry_run:
         _dry_run(experiment)
         return
+    chief = training.is_chief(strategy)
     workdir = pathlib.Path(FLAGS.workdir or os.path.join("runs", FLAGS.name))
-    command.check_workdir(workdir, FLAGS.overwrite, FLAGS.resume)
+    if chief:
+        command.check_workdir(workdir, FLAGS.overwrite, FLAGS.resume)
     # absl knows the script that was started by another name than its module's.
     modules = map(FLAGS.find_module_defining_flag, ("preset", *experiment.recorded))
     own_flags = "".join(command.serialize_flags(name, NOT_RECORDED) for name in modules)
     if FLAGS.resume:
         command.check_same_run(workdir, own_flags, MAY_CHANGE)
-    strategy = training.make_strategy(FLAGS.strategy)
     with strategy.scope():
         model = experiment.build_model()
         size = experiment.image_size(model)
@@ -147,6 +150,11 @@ def _main(experiment):
             model = experiment.build_model(len(data.class_names))
         chosen = experiment.locations(model)
         rivals = experiment.rivals(model)
+        if rivals and training.is_multi_worker(strategy):
+            raise ValueError(
+                "Rivals must be left out where several workers train. "
+                f"Received: {', '.join(rivals)} with strategy={FLAGS.strategy}"
+            )
         print(f"[1/5] Opening {FLAGS.dataset}", flush=True)
         validation = experiment.load("validation", size, FLAGS.eval_batch_size)
         for split in (validation, data):
@@ -162,29 +170,36 @@ def _main(experiment):
         }
 
         shared.prepare(model)
-        # Every mistake that can be found without training has been found by now.
+    # The scope ends here: what the chief alone does inside it would wait for the other workers.
+
+    # Every mistake that can be found without training has been found by now.
+    if chief:
         command.make_workdir(workdir, FLAGS.overwrite)
         with report.atomic_path(workdir / "flags.txt") as path:
             path.write_text(own_flags, encoding="utf-8")
-        print(f"[2/5] Training {FLAGS.preset}; everything goes to {workdir}", flush=True)
-        result = main.run(validation.dataset, workdir)
-        gpus = len(tf.config.list_physical_devices("GPU"))
-        measured = {
-            "name": FLAGS.name,
-            "command": command.command_line(),
-            "dataset": FLAGS.dataset,
-            "preset": FLAGS.preset,
-            "seed": FLAGS.seed,
-            "train_seconds": result.train_seconds,
-            "train_examples": main.examples,
-            "hardware": f"{os.cpu_count()} CPU cores, {gpus} GPUs",
-            "versions": report.versions(),
-            "baseline_accuracy": None,
-            "baseline_macs": None,
-        }
-        for name, other in others.items():
-            print(f"[3/5] Training the {other.budget.label}", flush=True)
-            _add_rival(measured, name, other, validation.dataset, data.dataset, workdir)
+    print(f"[2/5] Training {FLAGS.preset}; everything goes to {workdir}", flush=True)
+    result = main.run(validation.dataset, workdir)
+    if not chief:
+        print("Done: the chief measures and reports", flush=True)
+        training.wait_for_all(strategy)
+        return
+    gpus = len(tf.config.list_physical_devices("GPU"))
+    measured = {
+        "name": FLAGS.name,
+        "command": command.command_line(),
+        "dataset": FLAGS.dataset,
+        "preset": FLAGS.preset,
+        "seed": FLAGS.seed,
+        "train_seconds": result.train_seconds,
+        "train_examples": main.examples,
+        "hardware": f"{os.cpu_count()} CPU cores, {gpus} GPUs",
+        "versions": report.versions(),
+        "baseline_accuracy": None,
+        "baseline_macs": None,
+    }
+    for name, other in others.items():
+        print(f"[3/5] Training the {other.budget.label}", flush=True)
+        _add_rival(measured, name, other, validation.dataset, data.dataset, workdir)
     print("[4/5] Measuring accuracy, policy and compute on the test images", flush=True)
     measured.update(experiment.evaluate(model, data, chosen))
     measured["parameters"], measured["trainable_parameters"] = profile.count_parameters(model)
@@ -200,6 +215,7 @@ def _main(experiment):
         export_saved_model(model, workdir / "saved_model" / "1")
     report.write_report(measured, workdir)
     print(f"\n{report.markdown(measured)}\nWritten to {workdir}", flush=True)
+    training.wait_for_all(strategy)
 
 
 def _dry_run(experiment):

@@ -14,7 +14,13 @@ from tnet_keras.training.optimizers import (
     freeze,
     make_optimizer,
 )
-from tnet_keras.training.strategy import STRATEGIES, is_chief, make_strategy
+from tnet_keras.training.strategy import (
+    STRATEGIES,
+    is_chief,
+    is_multi_worker,
+    make_strategy,
+    wait_for_all,
+)
 
 __all__ = [
     "OPTIMIZERS",
@@ -32,7 +38,9 @@ __all__ = [
     "fit",
     "freeze",
     "is_chief",
+    "is_multi_worker",
     "make_optimizer",
     "make_strategy",
     "restore",
+    "wait_for_all",
 ]

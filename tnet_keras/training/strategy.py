@@ -58,6 +58,19 @@ def is_chief(strategy):
     return (resolver.task_type, resolver.task_id or 0) == (first, 0)
 
 
+def wait_for_all(strategy):
+    """Returns once every worker has called it; at once where there is one process.
+
+    A worker that ended while another still uses TensorFlow would be reported as lost there.
+
+    Args:
+        strategy: A `tf.distribute.Strategy`.
+    """
+    if is_multi_worker(strategy):
+        one = tf.function(lambda: strategy.run(lambda: tf.ones(())), autograph=False)
+        strategy.reduce(tf.distribute.ReduceOp.SUM, one(), axis=None)
+
+
 @functools.cache
 def _mirrored():
     # Two of them in one process mix up their collectives in TensorFlow 2.21: "Shape mismatch in the
