@@ -151,10 +151,7 @@ def test_dry_run_prints_one_json_object_as_its_last_line(capsys, tmp_path):
 def test_flagfile_parses_and_builds(path, capsys, monkeypatch, repository):
     monkeypatch.chdir(repository)  # a flagfile may name another one
     text = path.read_text(encoding="utf-8")
-    assert (
-        f"# command: python experiments/imagenet_tnet.py --flagfile=experiments/flagfiles/{path.name}"
-        in text
-    )  # noqa: E501
+    assert f"# command: python experiments/imagenet_tnet.py --flagfile=experiments/flagfiles/{path.name}" in text  # noqa: E501
     run_here(f"--flagfile={path}", "--dry_run")
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["parameters"] > 0
 
