@@ -76,7 +76,8 @@ flags.DEFINE_enum(
     "precision", "float32", ["float32", "mixed_float16", "mixed_bfloat16"], "Dtype policy."
 )
 flags.DEFINE_enum("jit", "auto", ["auto", "true", "false"], "XLA; auto: on GPUs only.")
-flags.DEFINE_enum("strategy", "one_device", list(training.strategy.STRATEGIES), "Where to train.")
+# Several workers train with `training.fit`; what comes after it here is for one process.
+flags.DEFINE_enum("strategy", "one_device", ["one_device", "mirrored", "tpu"], "Where to train.")
 flags.DEFINE_integer("pictures", 12, "Test images in attention.png.", lower_bound=1)
 flags.DEFINE_bool("export", True, "Write a SavedModel.")
 
