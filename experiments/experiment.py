@@ -263,6 +263,9 @@ class _Training:
         if steps is None and data.num_examples is None:
             raise ValueError(f"`{flag}` must be given for endless data. Received: {flag}=None")
         self.steps = steps or max(1, data.num_examples // budget.batch_size)
+        loop.check_lengths(
+            budget.epochs, self.steps, FLAGS.checkpoint_steps, FLAGS.steps_per_execution
+        )
         self.stream = data.dataset
         self.examples = budget.epochs * self.steps * budget.batch_size
         optimizer = training.make_optimizer(
