@@ -66,6 +66,9 @@ class _Training:
         if steps is None and data.num_examples is None:
             raise ValueError(f"`{flag}` must be given for endless data. Received: {flag}=None")
         self.steps = steps or max(1, data.num_examples // budget.batch_size)
+        loop.check_lengths(
+            budget.epochs, self.steps, FLAGS.checkpoint_steps, FLAGS.steps_per_execution
+        )
         self.stream = data.dataset
         self.examples = budget.epochs * self.steps * budget.batch_size
         optimizer = shared.make_optimizer(
@@ -171,7 +174,6 @@ def _main(experiment):
 
         shared.prepare(model)
     # The scope ends here: what the chief alone does inside it would wait for the other workers.
-
     # Every mistake that can be found without training has been found by now.
     if chief:
         command.make_workdir(workdir, FLAGS.overwrite)

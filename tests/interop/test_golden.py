@@ -132,7 +132,9 @@ def test_cells_boxes_positions_and_rewards_are_equal(case):
         np.testing.assert_array_equal(ours, recorded, err_msg=key)
 
 
-@pytest.mark.parametrize("kind", ["view", "activation", "probability", "gap", "loss", "baseline"])
+@pytest.mark.parametrize(
+    "kind", ["view", "activation", "probability", "gap", "loss", "baseline"]
+)
 def test_numbers(case, kind):
     distances = case.apart(kind)
     assert distances

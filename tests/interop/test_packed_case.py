@@ -200,9 +200,8 @@ def test_gradients_of_the_location_module(packed, batch):
 def test_gradients_of_positional_encoding_and_classifier(packed, batch):
     names = packed["head_names"].tolist()
     assert len(names) == 4
-    for name, norm, total in zip(
-        names, packed["head/grad_l2"], packed["head/grad_sum"], strict=True
-    ):
+    for name, norm, total in zip(names, packed["head/grad_l2"], packed["head/grad_sum"],
+                                 strict=True):
         gradient = batch[f"grad/{name}"].astype(np.float64)
         assert abs(np.sqrt((gradient**2).sum()) - norm) <= 2e-3 * norm, name
         assert abs(gradient.sum() - total) <= 1e-3 * np.sqrt(gradient.size) * norm, name

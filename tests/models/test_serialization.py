@@ -149,6 +149,8 @@ def test_restart_in_a_fresh_process_is_bit_for_bit(tmp_path, repository):
     resumed = keras.saving.load_model(last_checkpoint(tmp_path / "checkpoints"))
     assert_same_weights(resumed, straight)
     assert int(resumed.optimizer.iterations) == 10
-    for ours, theirs in zip(resumed.optimizer.variables, straight.optimizer.variables, strict=True):
+    for ours, theirs in zip(
+        resumed.optimizer.variables, straight.optimizer.variables, strict=True
+    ):
         np.testing.assert_array_equal(ours, theirs)
     assert straight.baseline.numpy() != 0.5

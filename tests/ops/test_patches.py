@@ -107,7 +107,9 @@ def test_patches_of_their_boxes_size_are_the_very_pixels(box_size):
 
 
 @settings(max_examples=40)
-@given(low=st.floats(0, 10, width=32), extent=st.floats(1, 15, width=32), length=st.integers(1, 12))
+@given(
+    low=st.floats(0, 10, width=32), extent=st.floats(1, 15, width=32), length=st.integers(1, 12)
+)
 def test_corners_between_pixels(low, extent, length):
     """On a ramp a patch tells where it was read: half-pixel centres, never beyond its own box."""
     ramp = np.broadcast_to(np.arange(30, dtype=np.float32)[:, None, None], (1, 30, 1, 1))

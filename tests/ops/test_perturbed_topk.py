@@ -233,7 +233,6 @@ def test_only_the_whole_jacobian_is_shift_invariant():
 @pytest.mark.parametrize("k", [1, 2])
 def test_fenchel_young_gradient(k):
     """§1.9 (f): `Ybar(s) - y` sums to 0 and grows from the perturbed optimum to a wrong label."""
-
     def chosen(seed):
         return replicated(SCORES, np.zeros((k, 5)), k, 0.5, 50, num_samples=2000,
                           seed=seed)[0].mean(axis=0).sum(axis=0)  # fmt: skip

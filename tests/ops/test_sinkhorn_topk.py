@@ -207,7 +207,9 @@ def test_graphs_give_the_eager_numbers_and_the_error(jit_compile, batch):
             total = tf.reduce_sum(indicators * tf.cast(upstream, tf.float32))
         return indicators, error, tape.gradient(total, scores)
 
-    graph = tf.function(call, jit_compile=jit_compile, input_signature=[tf.TensorSpec([batch, 30])])
+    graph = tf.function(
+        call, jit_compile=jit_compile, input_signature=[tf.TensorSpec([batch, 30])]
+    )
     assert graph.get_concrete_function().structured_outputs[0].shape == (batch, 4, 30)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -52,7 +52,6 @@ def test_example_of_nts_net():
 def test_is_greedy_suppression_by_hand(threshold, kind):
     rng, equal, filled = np.random.default_rng(0), 0, 0
     for size, count in ((2, 1), (7, 6), (30, 6)):
-
         def call(boxes, scores, count=count):
             return greedy_suppression(boxes, scores, count, threshold)
 

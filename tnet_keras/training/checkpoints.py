@@ -36,6 +36,7 @@ class Checkpoints(keras.callbacks.Callback):
         writes: Whether this worker writes.
 
     Raises:
+        ValueError: If `every_steps` is less than 1.
         OSError: In training, if a state cannot be written. The previous one is left alone.
         FloatingPointError: In training, if a weight is not finite.
     """

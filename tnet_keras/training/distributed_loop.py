@@ -70,6 +70,8 @@ def fit_distributed(
         if model.stop_training:
             break
     callbacks.on_train_end(logs)
+    # No worker goes on, or reads the last state, before the one that writes is done.
+    strategy.reduce("SUM", strategy.run(lambda: tf.ones([])), axis=None)
     return model.history
 
 

@@ -34,6 +34,38 @@ def progress_mode():
     return 1 if sys.stdout.isatty() else 2
 
 
+def check_lengths(epochs, steps_per_epoch, checkpoint_steps=None, steps_per_execution=1):
+    """Checks the lengths that `fit` takes, before anything is made.
+
+    Args:
+        epochs: At least 1.
+        steps_per_epoch: At least 1, a multiple of `steps_per_execution`.
+        checkpoint_steps: None, or as `steps_per_epoch`.
+        steps_per_execution: At least 1.
+
+    Raises:
+        ValueError: If a length is less than 1, or lengths do not fit each other.
+    """
+    lengths = {
+        "epochs": epochs,
+        "steps_per_epoch": steps_per_epoch,
+        "checkpoint_steps": 1 if checkpoint_steps is None else checkpoint_steps,
+        "steps_per_execution": steps_per_execution,
+    }
+    for name, value in lengths.items():
+        if value < 1:
+            raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")
+    for name, value in (
+        ("steps_per_epoch", steps_per_epoch),
+        ("checkpoint_steps", checkpoint_steps),
+    ):
+        if value is not None and value % steps_per_execution:
+            raise ValueError(
+                f"`steps_per_execution` must divide `{name}`. Received: "
+                f"steps_per_execution={steps_per_execution}, {name}={value}"
+            )
+
+
 def fit(
     model,
     dataset,
@@ -83,30 +115,13 @@ def fit(
         FloatingPointError: If the loss becomes NaN or infinite.
         OSError: If a checkpoint cannot be written.
     """
-    lengths = {
-        "epochs": epochs,
-        "steps_per_epoch": steps_per_epoch,
-        "checkpoint_steps": 1 if checkpoint_steps is None else checkpoint_steps,
-        "steps_per_execution": steps_per_execution,
-    }
-    for name, value in lengths.items():
-        if value < 1:
-            raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")
+    check_lengths(epochs, steps_per_epoch, checkpoint_steps, steps_per_execution)
     first_epoch, first_step = (progress["epochs"], progress["step"]) if progress else (0, 0)
     if not first_step < steps_per_epoch:
         raise ValueError(
             "`steps_per_epoch` must be more than the steps of the unfinished epoch. "
             f"Received: steps_per_epoch={steps_per_epoch} after {first_step} steps"
         )
-    for name, value in (
-        ("steps_per_epoch", steps_per_epoch),
-        ("checkpoint_steps", checkpoint_steps),
-    ):
-        if value is not None and value % steps_per_execution:
-            raise ValueError(
-                f"`steps_per_execution` must divide `{name}`. Received: "
-                f"steps_per_execution={steps_per_execution}, {name}={value}"
-            )
     strategy = model.distribute_strategy
     # The look at the loss comes first, so that no checkpoint holds what it refuses.
     guarded = any(isinstance(callback, StopOnNonFiniteLoss) for callback in callbacks)

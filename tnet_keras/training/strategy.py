@@ -38,6 +38,9 @@ def is_multi_worker(strategy):
 
     Args:
         strategy: A `tf.distribute.Strategy`.
+
+    Returns:
+        bool.
     """
     return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
@@ -47,6 +50,9 @@ def is_chief(strategy):
 
     Args:
         strategy: A `tf.distribute.Strategy`.
+
+    Returns:
+        bool.
     """
     if not is_multi_worker(strategy):
         return True
