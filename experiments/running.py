@@ -162,6 +162,7 @@ def _main(experiment):
         validation = experiment.load("validation", size, FLAGS.eval_batch_size)
         for split in (validation, data):
             check_batches(strategy, split.num_examples, rivals)
+        shared.prepare(model)
         budget = shared.Rival(
             FLAGS.preset, None, FLAGS.epochs, FLAGS.steps_per_epoch, FLAGS.batch_size,
             FLAGS.learning_rate,
@@ -171,8 +172,6 @@ def _main(experiment):
             name: _Training(experiment, rival.build(), size, rival, f"{name}_steps_per_epoch")
             for name, rival in rivals.items()
         }
-
-        shared.prepare(model)
     # The scope ends here: what the chief alone does inside it would wait for the other workers.
     # Every mistake that can be found without training has been found by now.
     if chief:
