@@ -89,10 +89,10 @@ def rand_augment(image, seed, magnitude=0.5, magnitude_stddev=0.15):
     shape = image.shape
     image = tf.clip_by_value(tf.cast(image, tf.float32), 0.0, 255.0)[None]
     seeds = tf.random.split(tf.cast(seed, tf.int64), 4 * _AUGMENTATIONS)
-    for step in range(_AUGMENTATIONS):
-        choice_seed, normal_seed, uniform_seed, rate_seed = tf.unstack(
-            seeds[4 * step : 4 * step + 4]
-        )
+    seeds = tf.reshape(seeds, (_AUGMENTATIONS, 4, 2))
+
+    def step(number, image):
+        choice_seed, normal_seed, uniform_seed, rate_seed = tf.unstack(seeds[number])
         normal = tf.random.stateless_normal((2,), normal_seed, magnitude, magnitude_stddev)
         uniform = tf.random.stateless_uniform((2,), uniform_seed, -1.0, 1.0)
         operations = _operations(
@@ -102,6 +102,9 @@ def rand_augment(image, seed, magnitude=0.5, magnitude_stddev=0.15):
         choice = tf.random.stateless_uniform((), choice_seed, 0, len(operations), tf.int32)
         applied = tf.random.stateless_uniform((), rate_seed) < _RATE
         choice = tf.where(applied, choice, len(operations))
-        image = tf.switch_case(choice, [*operations, lambda image=image: image])
-        image.set_shape((1, *shape))
+        image = tf.switch_case(choice, [*operations, lambda: image])
+        return number + 1, tf.ensure_shape(image, (1, *shape))
+
+    # A loop, so that a graph holds the operations once.
+    _, image = tf.while_loop(lambda number, _: number < _AUGMENTATIONS, step, (0, image))
     return tf.clip_by_value(image[0], 0.0, 255.0)
