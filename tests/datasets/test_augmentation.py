@@ -30,7 +30,7 @@ def test_a_recipe_is_its_published_parts_in_order(name):
     if name != "none":
         pixels = BOXES * [40, 50, 40, 50]
         keeps = name.startswith(("imagenet", "fmow"))
-        image = distorted_crop(image, crop_seed, tf.constant(pixels) if keeps else None)
+        image = distorted_crop(image, crop_seed, tf.constant(pixels, tf.float32) if keeps else None)
     if name in ("none", "crop_flip"):
         image = tf.image.resize(image, (16, 20))
     elif name.endswith("as_released"):

@@ -89,7 +89,7 @@ def crop_window(
         relative = tf.constant([[[0.0, 0.0, 1.0, 1.0]]])
     else:
         extent = tf.cast(tf.gather(size, [0, 1, 0, 1]), tf.float32)
-        relative = tf.clip_by_value(boxes / extent, 0.0, 1.0)[None]
+        relative = tf.clip_by_value(tf.cast(boxes, tf.float32) / extent, 0.0, 1.0)[None]
     begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
         size, relative, seed=seed, min_object_covered=min_object_covered,
         aspect_ratio_range=aspect_ratio_range, area_range=area_range, max_attempts=max_attempts,
