@@ -3,12 +3,12 @@
 import os
 
 from tnet_keras.datasets.billiards import (
-    BILLIARD_LABELS,
     BilliardsConfig,
     billiards,
     read_billiards,
 )
 from tnet_keras.datasets.billiards.folder import find_tables
+from tnet_keras.datasets.billiards.labels import label_names
 from tnet_keras.datasets.folder import check_image_size
 from tnet_keras.datasets.megapixel_mnist import (
     MegapixelMnistConfig,
@@ -66,9 +66,7 @@ def load_billiards(name, split, image_size, batch_size, seed=0, label="max_left_
         images, _, found = find_tables(name, split, label, options.get("with_boxes", False))
         _check_size(size, found)
         dataset, count = read_billiards(name, split, batch_size, **options), len(images)
-    classes = BILLIARD_LABELS[label]
-    # Nine classes are the numbers 1 to 9, ten are last digits.
-    return Data(dataset, tuple(str(i + (classes == 9)) for i in range(classes)), count)
+    return Data(dataset, label_names(label), count)
 
 
 def load_traffic_signs(name, split, image_size, batch_size, seed=0, rule="top_k", **options):

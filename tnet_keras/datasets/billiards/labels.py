@@ -44,6 +44,23 @@ def billiard_label(balls, label):
     return functions[label](balls)
 
 
+def label_names(label):
+    """What the labels of a question mean.
+
+    Args:
+        label: one of `BILLIARD_LABELS`.
+
+    Returns:
+        Tuple of str, one per label: the numbers "1" to "9", or last digits from "0" on.
+
+    Raises:
+        ValueError: for another label.
+    """
+    check_label(label)
+    first = 0 if label == "sum_modulo_10" else 1
+    return tuple(str(first + number) for number in range(BILLIARD_LABELS[label]))
+
+
 def outermost(balls):
     """The leftmost and the rightmost ball; of several equally far out the first.
 

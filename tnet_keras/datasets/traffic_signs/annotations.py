@@ -11,7 +11,7 @@ import re
 
 #: The classes in the order of their labels; EMPTY is an image without listed signs.
 TRAFFIC_SIGN_CLASSES = ("EMPTY", "50_SIGN", "70_SIGN", "80_SIGN")
-#: From the best to the worst, as the rule "ats" ranks them.
+#: From the best to the worst.
 VISIBILITIES = ("VISIBLE", "BLURRED", "SIDE_ROAD", "OCCLUDED")
 #: Stands in the place of the visibility of a sign that nobody listed.
 MISC_SIGNS = "MISC_SIGNS"
@@ -74,16 +74,30 @@ def labelled_sign(signs, rule="top_k"):
     Raises:
         ValueError: for another rule.
     """
+    return next(iter(visible_limits(signs, rule)), None)
+
+
+def visible_limits(signs, rule="top_k"):
+    """The visible speed limits of an image, the one that it is labelled by first.
+
+    Args:
+        signs: list of `TrafficSign`, in the order of the file; those of `MISC_SIGNS` do not count.
+        rule: "top_k" or "ats", see `labelled_sign`: in the order of the file, or by falling area.
+
+    Returns:
+        List of `TrafficSign`.
+
+    Raises:
+        ValueError: for another rule.
+    """
     check_rule(rule)
+    # What is not visible cannot decide by either rule: "ats" puts it behind all that is.
     limits = [
         sign
         for sign in signs
-        if sign.visibility != MISC_SIGNS and sign.name in TRAFFIC_SIGN_CLASSES[1:]
+        if sign.visibility == "VISIBLE" and sign.name in TRAFFIC_SIGN_CLASSES[1:]
     ]
-    if rule == "ats":
-        limits.sort(key=lambda sign: (VISIBILITIES.index(sign.visibility), -sign.area))
-        limits = limits[:1]
-    return next((sign for sign in limits if sign.visibility == "VISIBLE"), None)
+    return sorted(limits, key=lambda sign: -sign.area) if rule == "ats" else limits
 
 
 def traffic_sign_label(signs, rule="top_k"):

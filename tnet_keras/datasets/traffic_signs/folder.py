@@ -106,8 +106,29 @@ def find_scenes(path, split, rule):
         raise ValueError(
             f"`path` must hold a folder {FOLDERS[split]!r}. Received: path={os.fspath(path)!r}"
         )
-    images, labels, boxes, size = [], [], [], None
-    for name, signs in read_annotations(os.path.join(folder, ANNOTATIONS)).items():
+    scenes, size = labelled_scenes(folder, os.path.join(folder, ANNOTATIONS), rule)
+    images, labels, signs = zip(*scenes, strict=True)
+    boxes = np.stack([label_box(each, rule) for each in signs])
+    return list(images), np.int32(labels), boxes, size
+
+
+def labelled_scenes(folder, annotations, rule):
+    """Looks at every image of a folder that a rule does not drop.
+
+    Args:
+        folder: str, where the images are.
+        annotations: str, the file that lists them.
+        rule: "top_k" or "ats", see `traffic_sign_label`.
+
+    Returns:
+        Tuple of a list of (image file, label, list of `TrafficSign`) in the order of the
+        annotations, not empty, and (height, width) of the images.
+
+    Raises:
+        ValueError: if anything is missing, unreadable, broken or does not fit; names the file.
+    """
+    scenes, size = [], None
+    for name, signs in read_annotations(annotations).items():
         label = traffic_sign_label(signs, rule)
         if label is None:
             continue
@@ -119,14 +140,12 @@ def find_scenes(path, split, rule):
                 f"All images must have the same size, here {size[0]} x {size[1]}. "
                 f"Received: {image!r} of {found[0]} x {found[1]}"
             )
-        images.append(image)
-        labels.append(label)
-        boxes.append(label_box(signs, rule))
-    if not images:
+        scenes.append((image, label, signs))
+    if not scenes:
         raise ValueError(
             f"`path` must hold images that the rule {rule!r} labels. Received: none in {folder!r}"
         )
-    return images, np.int32(labels), np.stack(boxes), size
+    return scenes, size
 
 
 def label_box(signs, rule="top_k"):
