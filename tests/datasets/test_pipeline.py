@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from tnet_keras.datasets import NeedleDigitsConfig, check_labels, load, needle_digits
-from tnet_keras.datasets.folder import prepare_image
+from tnet_keras.datasets.augmentation import prepare_image
 
 QUICK = NeedleDigitsConfig(stroke_bank=64)
 
@@ -75,7 +75,7 @@ def test_folder(tmp_path):
         (tmp_path / name).mkdir()
         for number in range(5):
             (tmp_path / name / f"{number}.jpg").write_bytes(jpeg(number))
-    data = load(str(tmp_path), "train", (20, 24), 3, augment=False)
+    data = load(str(tmp_path), "train", (20, 24), 3, augmentation="none")
     assert data.num_examples == 6 and data.class_names == ("a", "b")
     images, labels = next(iter(data.dataset))
     assert images.shape == (3, 20, 24, 3) and labels.shape == (3,)
@@ -111,7 +111,7 @@ def test_imagenet_training(imagenet):
     np.testing.assert_array_equal(np.bincount(labels[:8]), [4, 4])
     np.testing.assert_array_equal(images, first(6)[0])
     assert not np.array_equal(images, first(6, seed=1)[0])
-    plain = first(6, augment=False)[0]
+    plain = first(6, augmentation="none")[0]
     assert len({image.tobytes() for image in plain}) == 8
     assert len({image.tobytes() for image in images}) > 16
 
