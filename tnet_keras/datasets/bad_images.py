@@ -13,8 +13,6 @@ class BadImages:
         num_examples: int, images of the data set; when all are bad, reading ends with an error.
 
     Example:
-        from tnet_keras.datasets.bad_images import BadImages
-
         bad = BadImages(num_examples=100)
         bad.add(3, "cat/3.jpg", "broken or truncated")
         assert bad.count == 1 and bad.first() == {"cat/3.jpg": "broken or truncated"}

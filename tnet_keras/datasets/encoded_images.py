@@ -86,37 +86,37 @@ def decode_window(contents, choose, max_pixels=MAX_PIXELS):
         As `decode_image`: the part, `[h, w, 3]` uint8, and the status.
     """
 
-    def cut(contents):
-        image, status = decode_image(contents, max_pixels)
-        y, x, height, width = tf.unstack(choose(tf.shape(image)[:2]))
-        return image[y : y + height, x : x + width], status
+    nothing = tf.zeros((0, 0, 3), tf.uint8)
 
-    def cut_while_decoding(contents):
+    def while_decoding():
         size, orientation = jpeg_header(contents)
         plain = (orientation == 1) & (size[2] <= 3) & tf.reduce_all(size > 0)
         plain &= tf.reduce_prod(tf.cast(size[:2], tf.float64)) <= max_pixels
+        size = tf.cast(size[:2], tf.int32)
 
         def decode(contents):
-            window = choose(tf.cast(size[:2], tf.int32))
             # The size counts only if what decodes the image reads the same.
-            read = tf.io.extract_jpeg_shape(contents)[:2]
-            with tf.control_dependencies(
-                [tf.debugging.assert_equal(read, tf.cast(size[:2], tf.int32))]
-            ):
-                return tf.io.decode_and_crop_jpeg(contents, window, channels=3)
+            same = tf.debugging.assert_equal(tf.io.extract_jpeg_shape(contents)[:2], size)
+            with tf.control_dependencies([same]):
+                return tf.io.decode_and_crop_jpeg(contents, choose(size), channels=3)
 
         def attempt():
             # A data set of one element that ignores errors is what a graph has for `try`.
             parts = tf.data.Dataset.from_tensors(contents).map(decode).ignore_errors()
-            parts = parts.concatenate(tf.data.Dataset.from_tensors(tf.zeros((0, 0, 3), tf.uint8)))
+            parts = parts.concatenate(tf.data.Dataset.from_tensors(nothing))
             return tf.ensure_shape(parts.take(1).get_single_element(), (None, None, 3))
 
-        part = tf.cond(plain, attempt, lambda: tf.zeros((0, 0, 3), tf.uint8))
-        # What cannot be decoded in part is decoded whole, which tells what is wrong with it.
-        return tf.cond(tf.size(part) > 0, lambda: (part, tf.constant(0)), lambda: cut(contents))
+        return tf.cond(plain, attempt, lambda: nothing)
+
+    def whole():
+        image, status = decode_image(contents, max_pixels)
+        y, x, height, width = tf.unstack(choose(tf.shape(image)[:2]))
+        return image[y : y + height, x : x + width], status
 
     jpeg = tf.equal(image_kind(contents), IMAGE_KINDS.index("JPEG"))
-    image, status = tf.cond(jpeg, lambda: cut_while_decoding(contents), lambda: cut(contents))
+    part = tf.cond(jpeg, while_decoding, lambda: nothing)
+    # What cannot be decoded in part is decoded whole, which tells what is wrong with it.
+    image, status = tf.cond(tf.size(part) > 0, lambda: (part, tf.constant(0)), whole)
     return tf.ensure_shape(image, (None, None, 3)), status
 
 
@@ -245,7 +245,8 @@ def image_batches(
 
 def _assert_good(name, status):
     reason = tf.gather(tf.constant(DECODE_STATUSES), status)
-    message = ["Every image must be readable (", reason, "). Received: '", name, "'"]
+    # No quotes around the name: what prints the message would put backslashes before them.
+    message = ["Every image must be readable (", reason, "). Received: ", name]
     return tf.debugging.Assert(tf.equal(status, 0), [tf.strings.join(message)])
 
 

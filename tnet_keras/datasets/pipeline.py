@@ -13,6 +13,7 @@ from tnet_keras.datasets.drawn import (
 from tnet_keras.datasets.encoded_images import check_reading, image_batches
 from tnet_keras.datasets.folder import check_image_size, image_folder
 from tnet_keras.datasets.needle_scenes import NUM_CLASSES, NeedleDigitsConfig
+from tnet_keras.datasets.original_source import PREFIX, original_images
 from tnet_keras.datasets.streams import (
     DEFAULT_EVALUATION_EXAMPLES,
     Data,
@@ -39,8 +40,9 @@ def load(name, split, image_size, batch_size, seed=0, training=None, data_dir=No
         name: "needle_digits", "billiards", "traffic_signs" or "megapixel_mnist" (drawn, see
             `load_billiards` and its neighbours); a data set that TFDS has prepared, with its
             configuration if there are several: "imagenet2012", "caltech_birds2011", "nabirds",
-            "fmow_rgb", "fmow_rgb/cropped" and so on; or the path of a folder of class sub-folders
-            (see `image_folder`).
+            "fmow_rgb", "fmow_rgb/cropped" and so on; "original_records:fmow" and so on for the
+            TFRecords of the published programs (see `original_images`); or the path of a folder
+            of class sub-folders (see `image_folder`).
         split: "train", "validation" or "test". The "test" of ImageNet is its validation set, the
             "validation" of the birds their test set.
         image_size: int or (height, width), pixels.
@@ -48,10 +50,10 @@ def load(name, split, image_size, batch_size, seed=0, training=None, data_dir=No
         seed: int >= 0: scenes, order and augmentation.
         training: bool, or None for `split == "train"`. Training streams are endless, shuffled,
             augmented and made of full batches.
-        data_dir: where TFDS keeps its data; None: its default. Used for data sets of TFDS.
-        **options: further arguments of the data set's own function. Of TFDS and of folders:
-            `start`, `augmentation`, `on_bad_image`, `cache` and `shard` as of `image_folder`. Of
-            TFDS also `resize`, (height, width): images are resized to that and then cropped.
+        data_dir: where TFDS keeps its data; None: its default. Or the folder of the TFRecords.
+        **options: further arguments of the data set's own function. Of all that is read:
+            `start`, `augmentation`, `on_bad_image`, `cache` and `shard` as of `image_folder`; but
+            for folders also `resize`, (height, width): images are resized to that and then cropped.
 
     Returns:
         `Data`. Its stream from example `start` on is the stream without its first examples, and
@@ -81,8 +83,8 @@ def load(name, split, image_size, batch_size, seed=0, training=None, data_dir=No
         return _load_needle_digits(split, size, batch_size, seed, training, **options)
     if name in _DRAWN:
         return _DRAWN[name](name, split, size, batch_size, seed, training=training, **options)
-    if is_tfds_name(name):
-        return _load_tfds(name, split, size, batch_size, seed, training, data_dir, **options)
+    if is_tfds_name(name) or name.startswith(PREFIX):
+        return _load_encoded(name, split, size, batch_size, seed, training, data_dir, **options)
     if os.path.isdir(name):
         return Data(*image_folder(name, size, batch_size, split, training, seed, **options))
     raise ValueError(
@@ -101,13 +103,14 @@ def _load_needle_digits(split, image_size, batch_size, seed, training, config=No
     return Data(dataset, tuple(str(digit) for digit in range(NUM_CLASSES)), count)
 
 
-def _load_tfds(
+def _load_encoded(
     name, split, image_size, batch_size, seed, training, data_dir, start=0,
     augmentation="crop_flip", resize=None, on_bad_image="error", cache="none", shard=(0, 1),
 ):  # fmt: skip
     check_stream(split, training, batch_size, seed, start)
     check_reading(augmentation, on_bad_image, cache, resize)
-    encoded = tfds_images(name, split, data_dir, shard)
+    open_split = original_images if name.startswith(PREFIX) else tfds_images
+    encoded = open_split(name, split, data_dir, shard)
     dataset, bad_images = image_batches(
         encoded, image_size, batch_size, training, seed, start, augmentation, resize, on_bad_image,
         cache, shard,
