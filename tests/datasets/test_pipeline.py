@@ -198,7 +198,9 @@ def test_bad_arguments(arguments, message):
 
 @pytest.mark.parametrize("option", ["augmentation", "on_bad_image", "shard"])
 def test_drawn_images_are_not_read(option):
-    with pytest.raises(ValueError, match=rf"`{option}` must not be given .* Received: {option}='x'"):
+    with pytest.raises(
+        ValueError, match=rf"`{option}` must not be given .* Received: {option}='x'"
+    ):
         load("billiards", "train", 256, 4, **{option: "x"})
 
 

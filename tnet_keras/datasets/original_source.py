@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from tnet_keras.datasets.encoded_images import EncodedImages
-from tnet_keras.datasets.streams import check_shard, endless_passes
+from tnet_keras.datasets.streams import check_shard, endless_passes, seeded_shuffle
 
 PREFIX = "original_records:"
 _CLASSES = {"imagenet": 1000, "fmow": 62, "cub": 200, "nabirds": 555}
@@ -52,11 +52,7 @@ def original_images(name, split, data_dir, shard=(0, 1)):
             return tf.data.Dataset.zip((tf.data.Dataset.range(num_examples), part)).skip(start)
 
         def one_pass(number):
-            buffer_seed = tf.random.stateless_uniform((), [seed, number], 1, 2**62, tf.int64)
-            return part.shuffle(
-                min(_SHUFFLE_BUFFER, num_examples), seed=buffer_seed,
-                reshuffle_each_iteration=False,
-            )  # fmt: skip
+            return seeded_shuffle(part, min(_SHUFFLE_BUFFER, num_examples), (seed, number + 1))
 
         return endless_passes(one_pass, num_examples, start)
 

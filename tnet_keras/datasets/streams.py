@@ -109,6 +109,30 @@ def endless_passes(one_pass, num_examples, start=0):
     return tf.data.Dataset.zip((positions, passes.skip(start % num_examples)))
 
 
+def seeded_shuffle(dataset, buffer_size, seed):
+    """`Dataset.shuffle` by a seed that may be a tensor, and by nothing else.
+
+    TensorFlow 2.21's own mixes the global seed in, and refuses tensors when that is set.
+
+    Args:
+        dataset: `tf.data.Dataset`.
+        buffer_size: int >= 1.
+        seed: pair of integers or int64 scalars, not both 0, which would be no seed.
+
+    Returns:
+        `tf.data.Dataset`, the same order in each iteration.
+    """
+    structure = dataset.element_spec
+    parts = tf.nest.flatten(structure)
+    variant = tf.raw_ops.ShuffleDataset(
+        input_dataset=tf.data.experimental.to_variant(dataset), buffer_size=buffer_size,
+        seed=tf.cast(seed[0], tf.int64), seed2=tf.cast(seed[1], tf.int64),
+        output_types=[part.dtype for part in parts], output_shapes=[part.shape for part in parts],
+        reshuffle_each_iteration=False,
+    )  # fmt: skip
+    return tf.data.experimental.from_variant(variant, structure)
+
+
 def check_shard(shard, num_examples):
     """Checks which part of a stream a worker reads.
 

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from tnet_keras.datasets.encoded_images import EncodedImages
-from tnet_keras.datasets.streams import check_shard, endless_passes
+from tnet_keras.datasets.streams import check_shard, endless_passes, seeded_shuffle
 
 #: What TFDS calls our splits. ImageNet publishes no labels for its test images: the validation
 #: images are what papers report. The birds have no validation split: their test images are looked
@@ -108,10 +108,7 @@ def _order(instructions):
 
         def one_pass(number):
             shuffled = tf.random.experimental.stateless_shuffle(every, seed=[seed, number])
-            buffer_seed = tf.random.stateless_uniform((), [seed, number], 1, 2**62, tf.int64)
-            return read(shuffled).shuffle(
-                min(_SHUFFLE_BUFFER, count), seed=buffer_seed, reshuffle_each_iteration=False
-            )
+            return seeded_shuffle(read(shuffled), min(_SHUFFLE_BUFFER, count), (seed, number + 1))
 
         return endless_passes(one_pass, count, start)
 
