@@ -4,10 +4,11 @@
     python experiments/billiards_topk.py --preset=topk_billiards --dry_run
 
 The task is the larger number of the leftmost and the rightmost ball. What goes to --workdir, and
-the flags that all experiments share, are told in experiment.py.
+the flags that all experiments share, are told in running.py and experiment.py.
 """
 
 import experiment
+import running
 import topk
 from absl import flags
 
@@ -53,7 +54,7 @@ class BilliardsTopK(topk.TopK):
 
 
 def main(argv=None):
-    experiment.run(BilliardsTopK(), argv)
+    running.run(BilliardsTopK(), argv)
 
 
 if __name__ == "__main__":

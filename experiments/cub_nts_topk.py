@@ -3,14 +3,13 @@
     python experiments/cub_nts_topk.py --flagfile=experiments/flagfiles/cub_demo.flags
     python experiments/cub_nts_topk.py --preset=nts_topk_cub_mean --dry_run
 
-What goes to --workdir, and the flags that all experiments share, are told in experiment.py.
+running.py tells what goes to --workdir, experiment.py which flags all experiments share.
 """
 
 import experiment
+import running
 import topk
 from absl import flags
-
-from tnet_keras import datasets
 
 FLAGS = flags.FLAGS
 
@@ -30,22 +29,14 @@ class CubNtsTopK(topk.TopK):
 
     def load(self, split, image_size, batch_size, **options):
         if FLAGS.dataset == "needle_digits":
-            options.update(
-                num_examples=experiment.number_of_examples(split), with_boxes=split == "test"
-            )
+            options.update(with_boxes=split == "test")
         elif FLAGS.resize is not None:
             options.update(resize=experiment.integers("resize", FLAGS.resize))
-        return datasets.load(
-            FLAGS.dataset, split, image_size, batch_size, FLAGS.seed, data_dir=FLAGS.data_dir,
-            **options,
-        )  # fmt: skip
-
-    def can_resume_anywhere(self):
-        return FLAGS.dataset != "caltech_birds2011"
+        return experiment.open_data(split, image_size, batch_size, **options)
 
 
 def main(argv=None):
-    experiment.run(CubNtsTopK(), argv)
+    running.run(CubNtsTopK(), argv)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,11 @@
     python experiments/megapixel_mnist_topk.py --preset=topk_megapixel_mnist --dry_run
 
 Which digit is there three times among noise? What goes to --workdir, and the flags that all
-experiments share, are told in experiment.py.
+experiments share, are told in running.py and experiment.py.
 """
 
 import experiment
+import running
 import topk
 from absl import flags
 
@@ -42,7 +43,7 @@ class MegapixelMnistTopK(topk.TopK):
 
 
 def main(argv=None):
-    experiment.run(MegapixelMnistTopK(), argv)
+    running.run(MegapixelMnistTopK(), argv)
 
 
 if __name__ == "__main__":

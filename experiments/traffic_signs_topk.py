@@ -3,10 +3,11 @@
     python experiments/traffic_signs_topk.py --flagfile=experiments/flagfiles/traffic_demo.flags
     python experiments/traffic_signs_topk.py --preset=topk_traffic_signs_5 --dry_run
 
-What goes to --workdir, and the flags that all experiments share, are told in experiment.py.
+running.py tells what goes to --workdir, experiment.py which flags all experiments share.
 """
 
 import experiment
+import running
 import topk
 from absl import flags
 
@@ -48,7 +49,7 @@ class TrafficSignsTopK(topk.TopK):
 
 
 def main(argv=None):
-    experiment.run(TrafficSignsTopK(), argv)
+    running.run(TrafficSignsTopK(), argv)
 
 
 if __name__ == "__main__":

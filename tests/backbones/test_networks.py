@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tnet_keras.backbones import Backbone, LevelBatchNormalization
+from tnet_keras.backbones.convnet import MeanPositions
 
 
 def count(variables):
@@ -20,6 +21,7 @@ def network(name, size=77, levels=1, **options):
     [
         ("convnet", 77, {}, (10, 10, 128), 128, 215_704),
         ("convnet", 77, {"map_layer": 4}, (20, 20, 64), 128, 215_704),
+        ("convnet", 77, {"positions": True}, (10, 10, 128), 3 * 128, 215_704),
         ("bagnet77", 77, {}, (9, 9, 1024), 512, 20_033_664),
         ("bagnet77", 224, {"multi_factor": 1}, (27, 27, 256), 512, 10_595_178 - 971_370),
         ("bagnet77_lowd", 224, {}, (19, 19, 512), 512, 20_574_249 - 513 * 1001),
@@ -187,3 +189,24 @@ def test_bagnet77_lowd_needs_77_pixels():
         ValueError, match="`input_shape` .* at least 77x77 .*Received: input_shape="
     ):
         Backbone("bagnet77_lowd", (77, 76, 3))
+
+
+def test_mean_positions_are_those_of_the_strongest_place():
+    features = np.zeros((2, 3, 5, 2), np.float32)
+    features[0, 2, 0, 0] = features[0, 1, 3, 1] = features[1, 0, 4, 1] = 50.0
+    found = np.asarray(MeanPositions()(features))
+    # Rows of both channels, then columns; a channel without a strongest place is in the middle.
+    np.testing.assert_allclose(found, [[1, 0, -1, 0.5], [0, -1, 0, 1]], atol=1e-6)
+    one = np.asarray(MeanPositions()(np.ones((1, 1, 1, 2), np.float32)))
+    np.testing.assert_array_equal(one, np.zeros((1, 4)))
+
+
+def test_positions_tell_where_in_a_patch_something_lies():
+    """Without them a convolutional net with max-pooling sees the same far from the borders."""
+    images = np.zeros((2, 64, 64, 3), np.uint8)
+    images[0, 24:28, 16:20] = 255
+    images[1, 24:28, 40:44] = 255
+    for positions, same in ((False, True), (True, False)):
+        options = {"filters": [4, 6], "strides": [2, 2], "pooling": "max", "positions": positions}
+        vectors = np.asarray(Backbone("convnet", (64, 64, 3), options=options)(images)[1])
+        assert np.allclose(vectors[0], vectors[1], atol=1e-6) == same

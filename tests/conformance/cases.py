@@ -104,6 +104,13 @@ CASES = {
             mixed_dtypes=("bfloat16", "bfloat16"),
         ),
     ],
+    "tnet_keras.backbones.convnet.MeanPositions": [
+        LayerCase(
+            kwargs=dict,
+            inputs=lambda: (normal(2, 4, 3, 5),),
+            mixed_dtypes=("float32",),
+        ),
+    ],
     "tnet_keras.backbones.normalization.LevelBatchNormalization": [
         LayerCase(
             kwargs=lambda: {"levels": 2, "momentum": 0.9, "epsilon": 1e-5},
@@ -313,6 +320,17 @@ CONFIGURATIONS = {
         "width": 640,
         "sign_diameter": (20.0, 40.0),
         "margin": 50.0,
+    },
+    "tnet_keras.training.optimizers.GroupedAdam": {"rate_factors": {"kernel": 0.1}},
+    "tnet_keras.training.optimizers.GroupedAdamW": {
+        "rate_factors": {"kernel": 0.1},
+        "weight_decay": 0.01,
+    },
+    "tnet_keras.training.optimizers.GroupedSGD": {"rate_factors": {"kernel": 0.1}},
+    "tnet_keras.training.optimizers.PiecewiseRate": {
+        "learning_rate": 0.1,
+        "boundaries": (8, 9),
+        "warmup_steps": 2,
     },
 }
 

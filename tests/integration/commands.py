@@ -16,7 +16,7 @@ def run_here(script, *arguments):
     """
     flags.FLAGS.unparse_flags()
     for module, defined in flags.FLAGS.flags_by_module_dict().items():
-        if module in ("topk", experiment.__name__, script.__name__):
+        if module in ("tnet", "topk", experiment.__name__, script.__name__):
             for flag in defined:
                 flag.unparse()
     script.main([f"{script.__name__}.py", *map(str, arguments)])

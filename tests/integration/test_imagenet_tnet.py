@@ -1,7 +1,6 @@
 """`experiments/imagenet_tnet.py` as a user runs it: whole, on little data; and with bad input."""
 
 import json
-import pathlib
 import shutil
 
 import imagenet_tnet
@@ -17,7 +16,6 @@ SMALL = (
     "--batch_size=16", "--eval_batch_size=10", "--epochs=1", "--pictures=2", "--seed=3",
     "--eval_locations=0,1,2",
 )  # fmt: skip
-FLAGFILES = sorted(pathlib.Path(imagenet_tnet.__file__).parent.glob("flagfiles/needle_*.flags"))
 
 
 def run_here(*arguments):
@@ -145,15 +143,6 @@ def test_dry_run_prints_one_json_object_as_its_last_line(capsys, tmp_path):
     assert printed["input_shape"][-3:] == [448, 448, 3]
     assert printed["macs"]["2"] == pytest.approx(1_155_036_194, rel=0.02)
     assert not (tmp_path / "none").exists()
-
-
-@pytest.mark.parametrize("path", FLAGFILES, ids=lambda path: path.stem)
-def test_flagfile_parses_and_builds(path, capsys, monkeypatch, repository):
-    monkeypatch.chdir(repository)  # a flagfile may name another one
-    text = path.read_text(encoding="utf-8")
-    assert f"# command: python experiments/imagenet_tnet.py --flagfile=experiments/flagfiles/{path.name}" in text  # noqa: E501
-    run_here(f"--flagfile={path}", "--dry_run")
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["parameters"] > 0
 
 
 @pytest.mark.parametrize(

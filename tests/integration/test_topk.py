@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import pathlib
 
 import pytest
 import tensorflow as tf
@@ -11,13 +10,6 @@ from tests.integration import commands
 from tests.integration.commands import one_line
 
 SCRIPTS = ("billiards_topk", "traffic_signs_topk", "megapixel_mnist_topk")
-FLAGFILES = [
-    path
-    for path in sorted(
-        (pathlib.Path(__file__).parents[2] / "experiments/flagfiles").glob("*.flags")
-    )
-    if not path.stem.startswith("needle_")
-]
 SMALL = (
     "--num_train_examples=32", "--num_validation_examples=10", "--num_test_examples=10",
     "--batch_size=8", "--eval_batch_size=5", "--epochs=1", "--pictures=2", "--seed=3",
@@ -84,19 +76,6 @@ def test_flags_of_a_run_are_a_flagfile_that_repeats_it(finished, tmp_path):
     assert again["object_coverage"] == pytest.approx(first["object_coverage"], abs=0.1)
     for key in ("seed", "majority", "macs", "train_examples", "locations"):
         assert again[key] == first[key], key
-
-
-@pytest.mark.parametrize("path", FLAGFILES, ids=lambda path: path.stem)
-def test_flagfile_parses_and_builds(path, capsys, monkeypatch, repository):
-    monkeypatch.chdir(repository)  # a flagfile may name another one
-    text = path.read_text(encoding="utf-8")
-    (command,) = [line for line in text.splitlines() if line.startswith("# command: ")]
-    assert f"--flagfile=experiments/flagfiles/{path.name}" in command
-    script = command.split()[3].removeprefix("experiments/").removesuffix(".py")
-    for part in ("# What: ", "# Paper: ", "# Hardware: "):
-        assert f"\n{part}" in f"\n{text}"
-    run_here(script, f"--flagfile={path}", "--dry_run")
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["parameters"] > 0
 
 
 @pytest.mark.parametrize(

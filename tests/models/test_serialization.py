@@ -18,7 +18,7 @@ from tests.models.small_models import (
     tnet,
 )
 from tnet_keras import training
-from tnet_keras.training.callbacks import last_checkpoint
+from tnet_keras.training.checkpoints import last_checkpoint
 
 # What a user types who has nothing but the file: no class of ours is named.
 LOAD = """

@@ -1,101 +1,14 @@
-"""The loop: schedules, files, going on where a training stopped, and refusing nonsense."""
+"""The loop: files, going on where a training stopped, and refusing nonsense."""
 
 import json
 
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
+from tests.training.small_training import batches, small_model
 from tnet_keras import training
-from tnet_keras.training import callbacks, loop
-
-
-def small_model(steps=12, **options):
-    keras.utils.set_random_seed(4)
-    model = keras.Sequential(
-        [
-            keras.Input((4,)),
-            keras.layers.Dense(8, "tanh"),
-            keras.layers.Dropout(0.2, seed=1),
-            keras.layers.Dense(3),
-        ]
-    )
-    optimizer = loop.make_optimizer(
-        steps=steps, learning_rate=0.02, weight_decay=0.01, warmup_steps=2, **options
-    )
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(optimizer, loss, metrics=["accuracy"])
-    return model
-
-
-def batches(start=0):
-    """An endless stream of batches that is a pure function of the position in it."""
-
-    def draw(position):
-        seed = tf.stack([position, tf.constant(7, tf.int64)])
-        x = tf.random.stateless_normal((16, 4), seed)
-        return x, tf.argmax(x[:, :3], axis=-1)
-
-    return tf.data.Dataset.range(start, 1_000_000).map(draw)
-
-
-def learning_rates(**options):
-    optimizer = loop.make_optimizer(**options)
-    schedule = optimizer._learning_rate
-    return np.array([float(schedule(step)) for step in range(options["steps"] + 1)])
-
-
-def test_cosine_falls_from_the_learning_rate_to_zero():
-    rates = learning_rates(learning_rate=0.5, steps=10)
-    expected = 0.5 * 0.5 * (1 + np.cos(np.pi * np.arange(11) / 10))
-    np.testing.assert_allclose(rates, expected, atol=1e-7)
-
-
-def test_warmup_rises_linearly_and_ends_with_the_training():
-    rates = learning_rates(learning_rate=0.4, steps=20, warmup_steps=4)
-    np.testing.assert_allclose(rates[:5], [0.0, 0.1, 0.2, 0.3, 0.4], atol=1e-6)
-    assert rates[-1] == pytest.approx(0.0, abs=1e-7)
-    assert np.all(np.diff(rates[4:]) < 0)
-
-
-@pytest.mark.parametrize("name", loop.OPTIMIZERS)
-def test_weight_decay_spares_biases(name):
-    model = small_model(name=name)
-    model.optimizer.build(model.trainable_variables)
-    decayed = {v.name for v in model.trainable_variables if model.optimizer._use_weight_decay(v)}
-    assert decayed == {"kernel"}
-
-
-def test_no_weight_decay_means_none():
-    assert not loop.make_optimizer(weight_decay=0.0).weight_decay
-    assert type(loop.make_optimizer("adam")) is keras.optimizers.Adam
-
-
-def test_values_of_gradients_are_clipped():
-    optimizer = loop.make_optimizer("sgd", 1.0, steps=10**6, clip_value=0.25, momentum=0.0)
-    variable = keras.Variable([1.0, 1.0, 1.0])
-    optimizer.apply_gradients([(tf.constant([0.1, -3.0, 9.0]), variable)])
-    np.testing.assert_allclose(variable, [0.9, 1.25, 0.75], atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    "options, message",
-    [
-        ({"name": "lion"}, "`name`.*'adamw'.*Received: name='lion'"),
-        ({"learning_rate": 0.0}, "`learning_rate`.*Received"),
-        ({"learning_rate": float("nan")}, "`learning_rate`.*Received"),
-        ({"steps": 0}, "`steps`.*Received: steps=0"),
-        ({"steps": 3, "warmup_steps": 3}, "`warmup_steps` must be in 0..2.*Received"),
-        ({"weight_decay": -1.0}, "`weight_decay`.*Received"),
-        ({"clip_norm": 0.0}, "`clip_norm`.*Received"),
-        ({"clip_value": -1.0}, "`clip_value` must be positive or None. Received: clip_value=-1.0"),
-        ({"clip_norm": 1.0, "clip_value": 1.0}, "exclude each other. Received: .*clip_value=1.0"),
-    ],
-)
-def test_bad_optimizer_arguments(options, message):
-    with pytest.raises(ValueError, match=message):
-        loop.make_optimizer(**options)
+from tnet_keras.training import loop
 
 
 def test_fit_writes_logs_and_checkpoints(tmp_path):
@@ -140,37 +53,8 @@ def test_restarted_training_equals_an_uninterrupted_one(tmp_path):
     assert len((tmp_path / "training.csv").read_text().splitlines()) == 5
 
 
-def test_best_checkpoint_survives_a_restart(tmp_path):
-    saver = callbacks.Checkpoints(tmp_path)
-    saver.set_model(small_model())
-    saver.on_train_begin()
-    saver.on_epoch_end(0, {"val_accuracy": 0.9})
-    best = (tmp_path / "best.keras").read_bytes()
-    again = callbacks.Checkpoints(tmp_path, progress=callbacks.read_progress(tmp_path))
-    again.set_model(small_model())
-    again.on_train_begin()
-    again.on_epoch_end(1, {"val_accuracy": 0.8})
-    assert (tmp_path / "best.keras").read_bytes() == best
-    assert callbacks.read_progress(tmp_path)["epochs"] == 2
-
-
 def test_nothing_to_restore(tmp_path):
     assert training.restore(small_model(), tmp_path / "absent") is None
-
-
-def test_loss_that_is_not_finite_stops_before_a_checkpoint(tmp_path):
-    def poisoned(position, batch):
-        x, y = batch
-        return tf.where(position >= 5, x * np.nan, x), y
-
-    stream = batches().enumerate().map(poisoned)
-    with pytest.raises(FloatingPointError, match="loss=nan at the end of epoch 2"):
-        loop.fit(small_model(), stream, 4, 4, tmp_path, verbose=0)
-    assert callbacks.read_progress(tmp_path / "checkpoints")["epochs"] == 1
-    guard = callbacks.StopOnNonFiniteLoss(every=2)
-    guard.on_train_batch_end(0, {"loss": float("inf")})
-    with pytest.raises(FloatingPointError, match="step 2 of epoch 1"):
-        guard.on_train_batch_end(1, {"loss": float("inf")})
 
 
 def test_failing_stream_leaves_its_own_error(tmp_path):
@@ -178,19 +62,10 @@ def test_failing_stream_leaves_its_own_error(tmp_path):
         loop.fit(small_model(), batches().map(lambda x, y: (x[:, :2], y)), 1, 1, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["epochs", "steps_per_epoch"])
+@pytest.mark.parametrize(
+    "name", ["epochs", "steps_per_epoch", "checkpoint_steps", "steps_per_execution"]
+)
 def test_bad_lengths(name):
     lengths = {"epochs": 1, "steps_per_epoch": 1} | {name: 0}
     with pytest.raises(ValueError, match=f"`{name}` must be at least 1.*Received: {name}=0"):
         loop.fit(small_model(), batches(), **lengths)
-
-
-def test_mirrored_strategy_has_every_device():
-    strategy = training.make_strategy("mirrored")
-    assert strategy.num_replicas_in_sync == len(tf.config.list_logical_devices("CPU"))
-    assert training.make_strategy("one_device").num_replicas_in_sync == 1
-
-
-def test_unknown_strategy():
-    with pytest.raises(ValueError, match="'one_device', 'mirrored'. Received: name='tpu'"):
-        training.make_strategy("tpu")

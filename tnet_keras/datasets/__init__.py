@@ -31,7 +31,8 @@ from tnet_keras.datasets.megapixel_mnist import (
     write_megapixel_mnist,
 )
 from tnet_keras.datasets.needle_scenes import NeedleDigitsConfig, source_digits
-from tnet_keras.datasets.pipeline import check_labels, load
+from tnet_keras.datasets.original_records import OriginalRecords, read_original_records
+from tnet_keras.datasets.pipeline import DRAWN_NAMES, check_labels, load
 from tnet_keras.datasets.rand_augment import rand_augment
 from tnet_keras.datasets.resizing import random_resize, random_resize_as_released
 from tnet_keras.datasets.streams import Data
@@ -55,10 +56,12 @@ __all__ = [
     "BILLIARD_LABELS",
     "BadImages",
     "BilliardsConfig",
+    "DRAWN_NAMES",
     "Data",
     "ImageFolder",
     "MegapixelMnistConfig",
     "NeedleDigitsConfig",
+    "OriginalRecords",
     "TRAFFIC_SIGN_CLASSES",
     "TrafficScenesConfig",
     "TrafficSign",
@@ -86,6 +89,7 @@ __all__ = [
     "read_annotations",
     "read_billiards",
     "read_megapixel_mnist",
+    "read_original_records",
     "read_traffic_signs",
     "resized_crop",
     "rotate",

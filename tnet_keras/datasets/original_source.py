@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from tnet_keras.datasets.encoded_images import EncodedImages
+from tnet_keras.datasets.original_records import read_original_records
 from tnet_keras.datasets.streams import check_shard, endless_passes, seeded_shuffle
 
 PREFIX = "original_records:"
@@ -32,8 +33,6 @@ def original_images(name, split, data_dir, shard=(0, 1)):
         ValueError: if the name is unknown, `data_dir` is not given or holds no such records, or
             `shard` is out of range.
     """
-    from tnet_keras.datasets.original_records import read_original_records
-
     dataset = name.removeprefix(PREFIX)
     if dataset not in _CLASSES:
         raise ValueError(

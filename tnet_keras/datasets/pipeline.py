@@ -28,7 +28,9 @@ _DRAWN = {
     "traffic_signs": load_traffic_signs,
     "megapixel_mnist": load_megapixel_mnist,
 }
-NAMES = ("needle_digits", *_DRAWN, *TFDS_SPLITS)
+#: Data sets that are drawn when they are read; they need no files.
+DRAWN_NAMES = ("needle_digits", *_DRAWN)
+NAMES = (*DRAWN_NAMES, *TFDS_SPLITS)
 # What only images that are read from disk have.
 _READING = ("augmentation", "on_bad_image", "shard")
 
@@ -72,7 +74,7 @@ def load(name, split, image_size, batch_size, seed=0, training=None, data_dir=No
     if batch_size < 1:
         raise ValueError(f"`batch_size` must be at least 1. Received: batch_size={batch_size}")
     training = split == "train" if training is None else bool(training)
-    if name == "needle_digits" or name in _DRAWN:
+    if name in DRAWN_NAMES:
         for option in _READING:
             if option in options:
                 raise ValueError(

@@ -74,7 +74,8 @@ def write_report(report, folder):
         report: dict of JSON types: what `evaluate_policy` returns, and `name`, `command`, `seed`,
             `parameters`, `train_seconds`, `versions`, `baseline_accuracy`, `baseline_macs` as far
             as they are known. `model` and `unit` name the model and what it looks at ("TNet" and
-            "location" without); `rivals` is a dict of dicts with a `label`, `accuracy` and `macs`.
+            "location" without; a unit of None is for models that look at nothing); `rivals` is a
+            dict of dicts with a `label`, `accuracy` and `macs`.
         folder: Existing folder to write to.
 
     Raises:
@@ -109,7 +110,7 @@ def markdown(report):
     model, unit = report.get("model", "TNet"), report.get("unit", "location")
     rows = [
         [
-            f"{model}, {key} {_plural(unit, key)}",
+            f"{model}, {key} {_plural(unit, key)}" if unit else model,
             _percent(report["accuracy"][key]),
             _percent(random.get(key)),
             _percent(attended.get(key)),
@@ -124,10 +125,11 @@ def markdown(report):
     for rival in report.get("rivals", {}).values():
         macs = _millions(rival.get("macs"))
         rows.append([rival["label"], _percent(rival["accuracy"]), "", "", "", macs])
+    units = _plural(unit or "location", 2)
     header = [
         "model",
         "accuracy",
-        f"with random {_plural(unit, 2)}",
+        f"with random {units}",
         "attended only",
         "seen at full resolution",
         "million multiply-adds per image",
@@ -140,6 +142,7 @@ def markdown(report):
         hit, random_hit = "Most probable box contains the object's centre", "… a random box does"
     facts = [
         ("Share of the most frequent class", "majority", _percent),
+        ("Right class among the five most probable", "top_5_accuracy", _percent),
         ("Accuracy with the right location given", "accuracy_oracle_location", _percent),
         (hit, "hit_rate", _percent),
         (random_hit, "hit_rate_random", _percent),
@@ -147,7 +150,7 @@ def markdown(report):
         ("Entropy of the policy (nats)", "policy_entropy", "{:.3f}".format),
         ("Entropy of the uniform policy (nats)", "policy_entropy_uniform", "{:.3f}".format),
         ("Test images", "images", "{:,}".format),
-        (f"{_plural(unit, 2).capitalize()} in training", "locations", str),
+        (f"{units.capitalize()} in training", "locations", str),
         ("Parameters", "parameters", "{:,}".format),
         ("Trainable parameters", "trainable_parameters", "{:,}".format),
         ("Training time", "train_seconds", _seconds),
@@ -198,7 +201,7 @@ def plot_accuracy_vs_compute(report, path):
     axes.plot(macs, accuracy, color="#1a5fb4", marker="o", linewidth=2, label=model)
     for key, x, y in zip(keys, macs, accuracy, strict=True):
         axes.annotate(
-            "0 (context only)" if key == "0" else key,
+            ("0 (context only)" if key == "0" else key) if unit else "",
             (x, y),
             textcoords="offset points",
             xytext=(7, -14),
@@ -240,11 +243,8 @@ def plot_accuracy_vs_compute(report, path):
     axes.set_ylim(0, 1.04)
     axes.set_xlabel("million multiply-adds per image (log scale)")
     axes.set_ylabel("test accuracy")
-    axes.set_title(
-        f"Accuracy against compute; numbers are {_plural(unit, 2)} per image",
-        fontsize=11,
-        loc="left",
-    )
+    what = f"; numbers are {_plural(unit, 2)} per image" if unit else ""
+    axes.set_title(f"Accuracy against compute{what}", fontsize=11, loc="left")
     axes.grid(True, which="major", color="#e4e4e4")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="lower right", framealpha=1.0, edgecolor="none", fontsize=9)

@@ -4,14 +4,11 @@ Their files are object checkpoints keyed by variable names: the key is the name 
 replaced by `.S`, followed by `/.ATTRIBUTES/VARIABLE_VALUE`.
 """
 
-import dataclasses
 import re
-
-import numpy as np
-import tensorflow as tf
 
 from tnet_keras.backbones import Backbone
 from tnet_keras.geometry import RegionGrid
+from tnet_keras.interop.checkpoint import check_fits, fill, match, open_checkpoint, read_values
 from tnet_keras.layers import ContextLocationModule, FeatureWeighting
 from tnet_keras.models import TNet
 
@@ -50,23 +47,6 @@ FMOW_3X3_INDICES = (2, 6, 10)
 FMOW_5X5_INDICES = (3, 8, 13, 18, 23)
 BIRDS_B0_INDICES = (2, 4, 6, 8, 10)
 BIRDS_INDICES = (5, 9, 13, 17, 21)
-
-
-@dataclasses.dataclass(frozen=True)
-class LoadReport:
-    """What became of a checkpoint.
-
-    Attributes:
-        matched: dict from the original's variable name to the path of ours.
-        missing: Paths of our variables that the checkpoint does not hold, or holds in another
-            shape.
-        unused: Names in the checkpoint that no variable of ours took (optimiser state and step
-            counters are not listed).
-    """
-
-    matched: dict
-    missing: list
-    unused: list
 
 
 def original_model(config):
@@ -297,15 +277,7 @@ def load_original_checkpoint(model, path, strict=True):
         ValueError: If there is no checkpoint or it cannot be read, or with `strict` something is
             missing or unused.
     """
-    path = str(path)
-    prefix = tf.train.latest_checkpoint(path) if tf.io.gfile.isdir(path) else path
-    prefix = (prefix or path).removesuffix(".index")
-    try:
-        reader = tf.train.load_checkpoint(prefix)
-    except (ValueError, tf.errors.OpError) as error:
-        raise ValueError(
-            f"`path` must lead to a TensorFlow checkpoint. Received: path={path}"
-        ) from error
+    reader = open_checkpoint(path)
     stored = {
         key.removesuffix(_SUFFIX).replace(".S", "/"): key
         for key in reader.get_variable_to_shape_map()
@@ -313,31 +285,9 @@ def load_original_checkpoint(model, path, strict=True):
     }
     wanted = original_variables(model)
     shapes = reader.get_variable_to_shape_map()
-    matched, missing, values = {}, [], []
-    for name, variables in wanted.items():
-        for variable in variables:
-            shape = tuple(variable.shape)
-            if name in stored and tuple(shapes[stored[name]]) == shape:
-                matched[name] = variable.path
-                values.append((variable, name))
-            else:
-                found = f" (found {shapes[stored[name]]})" if name in stored else ""
-                missing.append(f"{variable.path} as {name} {list(shape)}{found}")
-    unused = sorted(set(stored) - set(matched))
-    if strict and (missing or unused):
-        first = (missing or unused)[0]
-        raise ValueError(
-            f"The checkpoint must fit the model: {len(missing)} variables without a value, "
-            f"{len(unused)} values without a variable, first: {first}. Received: path={path}"
-        )
-    try:
-        arrays = [
-            (variable, np.asarray(reader.get_tensor(stored[name]))) for variable, name in values
-        ]
-    except (IndexError, tf.errors.OpError) as error:  # TensorFlow raises both, by what is broken
-        raise ValueError(
-            f"`path` must lead to a whole checkpoint. Received: path={path} ({error})"
-        ) from error
-    for variable, array in arrays:
-        variable.assign(array)
-    return LoadReport(matched, missing, unused)
+    report = match(wanted, {name: shapes[key] for name, key in stored.items()})
+    if strict:
+        check_fits(report, path)
+    values = read_values(reader, [stored[name] for name in report.matched], path)
+    fill(wanted, {name: values[stored[name]] for name in report.matched})
+    return report

@@ -1,152 +1,122 @@
-"""What happens between the steps of a training: checkpoints, and an early end on nonsense."""
+"""What happens between the steps of a training: an early end on nonsense, and an alarm."""
 
-import json
 import math
-import os
-import pathlib
-import time
+import warnings
 
 import keras
-
-_PROGRESS = "progress.json"
-_LAST, _BEST = "last.keras", "best.keras"
 
 
 class StopOnNonFiniteLoss(keras.callbacks.Callback):
     """Raises as soon as the loss is NaN or infinite, before a checkpoint of it can be written.
 
+    The error names the step, and, given the batch size, the examples of it: their positions in the
+    seeded stream of this run, and their names where something knows them.
+
     Args:
-        every: Steps between two looks; the end of an epoch is always looked at. A look waits for
-            the device.
+        every: Steps between two looks; the end of an epoch is always looked at. The bad step is
+            then one of the last so many. (Keras 3.15 fetches the loss in every step anyway.)
+        batch_size: Images per step, all replicas together; None if positions say nothing.
+        names: Function from a `range` of positions to their names, such as files; or None.
 
     Raises:
-        FloatingPointError: If the loss is not finite.
+        ValueError: If `every` is less than 1, or `names` come without `batch_size`.
+        FloatingPointError: In training, if the loss is not finite.
     """
 
-    def __init__(self, every=20):
+    def __init__(self, every=1, batch_size=None, names=None):
         super().__init__()
-        self.every = every
-        self.epoch = 0
+        if every < 1:
+            raise ValueError(f"`every` must be at least 1. Received: every={every}")
+        if names is not None and batch_size is None:
+            raise ValueError("`names` need the `batch_size`. Received: batch_size=None")
+        self.every, self.batch_size, self.names = every, batch_size, names
+        self.epoch, self.looked = 0, 0
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.epoch = epoch
+        self.epoch, self.looked = epoch, 0
 
     def on_train_batch_end(self, batch, logs=None):
-        if (batch + 1) % self.every == 0:
-            self._check(logs, f"step {batch + 1} of epoch {self.epoch + 1}")
+        if batch + 1 >= self.looked + self.every:
+            self._check(logs, batch + 1)
+            self.looked = batch + 1
 
     def on_epoch_end(self, epoch, logs=None):
-        self._check(logs, f"the end of epoch {epoch + 1}")
+        self.epoch = epoch
+        self._check(logs, (self.params or {}).get("steps"))
 
-    def _check(self, logs, moment):
+    def _check(self, logs, step):
         loss = float((logs or {}).get("loss", 0.0))
         if not math.isfinite(loss):
             raise FloatingPointError(
                 "The loss is no longer finite; a smaller learning rate or gradient clipping may "
-                f"help. Received: loss={loss} at {moment}"
+                f"help. Received: loss={loss} at {self._moment(step)}"
             )
 
-
-class Checkpoints(keras.callbacks.Callback):
-    """Keeps the last and the best state of a training, optimizer included, after every epoch.
-
-    `last.keras` and `best.keras` appear whole or not at all. `progress.json` beside them says how
-    many epochs are done, how many seconds they took, what the best value was, and where the
-    model's random numbers are.
-
-    Args:
-        folder: Existing folder to write to.
-        monitor: Name of the log that is best when it is highest. Epochs without it never are.
-        progress: What `read_progress` returned, to go on from there; None for a new training.
-    """
-
-    def __init__(self, folder, monitor="val_accuracy", progress=None):
-        super().__init__()
-        self.folder = pathlib.Path(folder)
-        self.monitor = monitor
-        self.progress = dict(progress or {"epochs": 0, "train_seconds": 0.0, "best": None})
-        for name in ("random_states", "iterations"):
-            self.progress.pop(name, None)
-        self.clock = None
-
-    def on_train_begin(self, logs=None):
-        self.clock = time.perf_counter()
-
-    def on_epoch_end(self, epoch, logs=None):
-        value = (logs or {}).get(self.monitor)
-        best = self.progress["best"]
-        if value is not None and (best is None or value > best):
-            self.progress["best"] = float(value)
-            self.model.save(self.folder / f".{_BEST}")
-            os.replace(self.folder / f".{_BEST}", self.folder / _BEST)
-        # A training that is killed while it saves must leave the previous state alone. The progress
-        # that belongs to the new state lies ready before the state itself takes its place.
-        self.model.save(self.folder / f".{_LAST}")
-        now = time.perf_counter()
-        self.progress["epochs"] = epoch + 1
-        self.progress["train_seconds"] += now - self.clock
-        self.clock = now
-        states = [variable.numpy().tolist() for variable in random_states(self.model)]
-        text = json.dumps(
-            self.progress
-            | {"random_states": states, "iterations": int(self.model.optimizer.iterations.numpy())}
-        )
-        (self.folder / f".{_PROGRESS}").write_text(text + "\n", encoding="utf-8")
-        os.replace(self.folder / f".{_LAST}", self.folder / _LAST)
-        os.replace(self.folder / f".{_PROGRESS}", self.folder / _PROGRESS)
+    def _moment(self, step):
+        if step is None or step <= self.looked:
+            return f"the end of epoch {self.epoch + 1}"
+        first = self.looked + 1
+        steps = f"step {step}" if first == step else f"one of steps {first} to {step}"
+        moment = f"{steps} of epoch {self.epoch + 1}"
+        per_epoch = (self.params or {}).get("steps")
+        if self.batch_size is None or per_epoch is None:
+            return moment
+        before = self.epoch * per_epoch
+        positions = range((before + first - 1) * self.batch_size, (before + step) * self.batch_size)
+        moment += f", examples {positions[0]} to {positions[-1]} of the stream"
+        if self.names is not None:
+            moment += f" ({', '.join(str(name) for name in self.names(positions))})"
+        return moment
 
 
-def read_progress(folder, iterations=None):
-    """Reads how far the training went whose checkpoints lie in a folder.
+class PolicyCollapse(keras.callbacks.Callback):
+    """Warns, once, when the location policy has stopped exploring; stops the training if asked to.
+
+    A policy whose entropy is near 0 chooses the same cells whatever it sees, and a policy gradient
+    that samples from it gets no news of the others.
 
     Args:
-        folder: Folder that `Checkpoints` wrote to; it need not exist.
-        iterations: Steps that the last state has behind it, or None. A training that was killed
-            between its last two renames has the progress of that state lying ready beside the old
-            one.
-
-    Returns:
-        dict with `epochs`, `train_seconds`, `best`, `random_states` and `iterations`, or None if
-        there is nothing to go on from.
+        floor: Entropy, nats; below it the policy counts as collapsed. A uniform policy over K cells
+            has log K.
+        epochs: Epochs in a row below the floor before the alarm.
+        stop: Whether to end the training then.
+        monitor: Name of the log with the mean entropy of a training epoch.
 
     Raises:
-        ValueError: If no progress in the folder belongs to the state.
+        ValueError: If `floor` is not positive or `epochs` less than 1; at the start of the
+            training, if the model has no metric of the name.
     """
-    folder = pathlib.Path(folder)
-    names = [name for name in (_PROGRESS, f".{_PROGRESS}") if (folder / name).is_file()]
-    if not names or not (folder / _LAST).is_file():
-        return None
-    if iterations is None:
-        return json.loads((folder / names[0]).read_text(encoding="utf-8"))
-    for name in names:
-        progress = json.loads((folder / name).read_text(encoding="utf-8"))
-        if progress["iterations"] == iterations:
-            return progress
-    raise ValueError(
-        f"{folder / _PROGRESS} must belong to the state beside it. "
-        f"Received: a state of {iterations} steps"
-    )
 
+    def __init__(self, floor, epochs=3, stop=False, monitor="policy_entropy"):
+        super().__init__()
+        if not floor > 0:
+            raise ValueError(f"`floor` must be positive. Received: floor={floor}")
+        if epochs < 1:
+            raise ValueError(f"`epochs` must be at least 1. Received: epochs={epochs}")
+        self.floor, self.epochs, self.stop, self.monitor = floor, epochs, stop, monitor
+        self.below, self.warned = 0, False
 
-def random_states(model):
-    """Finds the states of a model's seed generators, which Keras 3.15 saves in no file.
+    def on_train_begin(self, logs=None):
+        known = [metric.name for metric in self.model.metrics]
+        if self.monitor not in known:
+            raise ValueError(
+                f"`monitor` must be one of the model's metrics, {', '.join(known)}. "
+                f"Received: monitor={self.monitor!r}"
+            )
 
-    Args:
-        model: A built model.
-
-    Returns:
-        List of uint32 variables `[2]`, in an order that depends on the model's structure only.
-    """
-    return [v for v in model.variables if v.path.endswith("seed_generator_state")]
-
-
-def last_checkpoint(folder):
-    """Path of the last state in a folder that `Checkpoints` writes to.
-
-    Args:
-        folder: The folder.
-
-    Returns:
-        `pathlib.Path`.
-    """
-    return pathlib.Path(folder) / _LAST
+    def on_epoch_end(self, epoch, logs=None):
+        entropy = float((logs or {})[self.monitor])
+        self.below = self.below + 1 if entropy < self.floor else 0
+        if self.below < self.epochs:
+            return
+        if not self.warned:
+            self.warned = True
+            warnings.warn(
+                f"The location policy has collapsed: {self.monitor} was {entropy:.4g} at the end "
+                f"of epoch {epoch + 1}, and below the floor of {self.floor:.4g} for "
+                f"{self.epochs} epochs"
+                f"{'; the training ends here' if self.stop else ''}.",
+                stacklevel=2,
+            )
+        if self.stop:
+            self.model.stop_training = True

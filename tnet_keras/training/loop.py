@@ -1,23 +1,18 @@
-"""The training loop: optimizer and schedule, `fit` with its logs and checkpoints, going on
-later."""
+"""The training loop: `fit` with its logs and checkpoints, and going on later."""
 
+import csv
+import os
 import pathlib
 import sys
 import time
-import zipfile
 from typing import NamedTuple
 
 import keras
 
-from tnet_keras.training.callbacks import (
-    Checkpoints,
-    StopOnNonFiniteLoss,
-    last_checkpoint,
-    random_states,
-    read_progress,
-)
-
-OPTIMIZERS = ("adamw", "adam", "sgd")
+from tnet_keras.training.callbacks import StopOnNonFiniteLoss
+from tnet_keras.training.checkpoints import Checkpoints, restore_metrics
+from tnet_keras.training.distributed_loop import fit_distributed
+from tnet_keras.training.strategy import is_chief, is_multi_worker
 
 
 class TrainingResult(NamedTuple):
@@ -34,93 +29,41 @@ class TrainingResult(NamedTuple):
     epochs: int
 
 
-def make_optimizer(
-    name="adamw",
-    learning_rate=1e-3,
-    steps=1,
-    warmup_steps=0,
-    weight_decay=0.0,
-    clip_norm=None,
-    clip_value=None,
-    momentum=0.9,
-):
-    """Makes an optimizer whose learning rate follows half a cosine down to zero.
-
-    After a linear rise over `warmup_steps` w to the learning rate η, step t of n has
-    η · ½ · (1 + cos(π · (t - w) / (n - w))).
-
-    Args:
-        name: "adamw", "adam" or "sgd" (with Nesterov momentum).
-        learning_rate: Highest learning rate η, positive.
-        steps: Steps n of the whole training, at least 1.
-        warmup_steps: Steps w of the rise, fewer than `steps`.
-        weight_decay: Decoupled weight decay. Biases and normalisation parameters are exempt.
-        clip_norm: Largest norm of all gradients together, or None.
-        clip_value: Largest size of each value of the gradients, or None.
-        momentum: Momentum of "sgd".
-
-    Returns:
-        `keras.optimizers.Optimizer`.
-
-    Raises:
-        ValueError: If an argument is outside its range.
-    """
-    if name not in OPTIMIZERS:
-        raise ValueError(
-            f"`name` must be one of {', '.join(map(repr, OPTIMIZERS))}. Received: name={name!r}"
-        )
-    if not learning_rate > 0:
-        raise ValueError(
-            f"`learning_rate` must be positive. Received: learning_rate={learning_rate}"
-        )
-    if steps < 1:
-        raise ValueError(f"`steps` must be at least 1. Received: steps={steps}")
-    if not 0 <= warmup_steps < steps:
-        raise ValueError(
-            f"`warmup_steps` must be in 0..{steps - 1}. Received: warmup_steps={warmup_steps}"
-        )
-    if not weight_decay >= 0:
-        raise ValueError(
-            f"`weight_decay` must not be negative. Received: weight_decay={weight_decay}"
-        )
-    for argument, value in (("clip_norm", clip_norm), ("clip_value", clip_value)):
-        if value is not None and not value > 0:
-            raise ValueError(
-                f"`{argument}` must be positive or None. Received: {argument}={value}"
-            )
-    if clip_norm is not None and clip_value is not None:
-        raise ValueError(
-            "`clip_norm` and `clip_value` exclude each other. "
-            f"Received: clip_norm={clip_norm}, clip_value={clip_value}"
-        )
-    if warmup_steps:
-        schedule = keras.optimizers.schedules.CosineDecay(
-            initial_learning_rate=0.0,
-            decay_steps=steps - warmup_steps,
-            warmup_target=learning_rate,
-            warmup_steps=warmup_steps,
-        )
-    else:
-        schedule = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
-    options = {"learning_rate": schedule, "global_clipnorm": clip_norm, "clipvalue": clip_value}
-    if weight_decay:
-        options["weight_decay"] = weight_decay
-    if name == "sgd":
-        optimizer = keras.optimizers.SGD(momentum=momentum, nesterov=True, **options)
-    elif name == "adam" and not weight_decay:
-        optimizer = keras.optimizers.Adam(**options)
-    else:
-        # With decoupled decay Adam is AdamW; AdamW's own default decay must not slip in.
-        options.setdefault("weight_decay", 0.0)
-        optimizer = keras.optimizers.AdamW(**options)
-    if weight_decay:
-        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    return optimizer
-
-
 def progress_mode():
     """Returns Keras's `verbose`: bars (1) on a terminal, a line per epoch (2) in a log file."""
     return 1 if sys.stdout.isatty() else 2
+
+
+def check_lengths(epochs, steps_per_epoch, checkpoint_steps=None, steps_per_execution=1):
+    """Checks the lengths that `fit` takes, before anything is made.
+
+    Args:
+        epochs: At least 1.
+        steps_per_epoch: At least 1, a multiple of `steps_per_execution`.
+        checkpoint_steps: None, or as `steps_per_epoch`.
+        steps_per_execution: At least 1.
+
+    Raises:
+        ValueError: If a length is less than 1, or lengths do not fit each other.
+    """
+    lengths = {
+        "epochs": epochs,
+        "steps_per_epoch": steps_per_epoch,
+        "checkpoint_steps": 1 if checkpoint_steps is None else checkpoint_steps,
+        "steps_per_execution": steps_per_execution,
+    }
+    for name, value in lengths.items():
+        if value < 1:
+            raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")
+    for name, value in (
+        ("steps_per_epoch", steps_per_epoch),
+        ("checkpoint_steps", checkpoint_steps),
+    ):
+        if value is not None and value % steps_per_execution:
+            raise ValueError(
+                f"`steps_per_execution` must divide `{name}`. Received: "
+                f"steps_per_execution={steps_per_execution}, {name}={value}"
+            )
 
 
 def fit(
@@ -134,15 +77,22 @@ def fit(
     monitor="val_accuracy",
     verbose=None,
     callbacks=(),
+    checkpoint_steps=None,
+    steps_per_execution=1,
 ):
     """Trains a compiled model and keeps its logs and checkpoints.
 
-    Into `workdir` go `checkpoints/` (see `callbacks.Checkpoints`), `tensorboard/` and
-    `training.csv`.
+    Into `workdir` go `checkpoints/` (see `checkpoints.Checkpoints`), `tensorboard/` and
+    `training.csv`. A training that was killed at any moment goes on from its last checkpoint to the
+    weights and metrics that it would have had, on a CPU to the last bit if operations are
+    deterministic.
+
+    Keras trains, except where it cannot: on several workers, and several steps per execution on
+    several replicas, are this package's own loop. Of several workers the chief alone writes.
 
     Args:
         model: A built and compiled model.
-        dataset: Endless stream of batches, of the examples that are still to come.
+        dataset: Endless stream of (global) batches, of the examples that are still to come.
         epochs: Number of epochs in all, those of an interrupted run included.
         steps_per_epoch: Steps of an epoch.
         workdir: Existing folder for the files, or None for no files.
@@ -150,43 +100,69 @@ def fit(
         progress: What `restore` returned with the model, to go on from there, or None.
         monitor: Log by which the best checkpoint is chosen, the higher the better.
         verbose: As in Keras; None for bars on a terminal and lines elsewhere.
-        callbacks: Further Keras callbacks.
+        callbacks: Further Keras callbacks; a `StopOnNonFiniteLoss` among them takes the place of
+            the plain one.
+        checkpoint_steps: Steps between two checkpoints within an epoch, or None: at most one epoch
+            is then done again.
+        steps_per_execution: Steps in a row without a return to Python; divides `steps_per_epoch`
+            and `checkpoint_steps`.
 
     Returns:
         `TrainingResult`.
 
     Raises:
-        ValueError: If `epochs` or `steps_per_epoch` is less than 1.
+        ValueError: If a length is less than 1, or lengths do not fit each other.
         FloatingPointError: If the loss becomes NaN or infinite.
+        OSError: If a checkpoint cannot be written.
     """
-    for name, value in (("epochs", epochs), ("steps_per_epoch", steps_per_epoch)):
-        if value < 1:
-            raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")
-    first_epoch = progress["epochs"] if progress else 0
+    check_lengths(epochs, steps_per_epoch, checkpoint_steps, steps_per_execution)
+    first_epoch, first_step = (progress["epochs"], progress["step"]) if progress else (0, 0)
+    if not first_step < steps_per_epoch:
+        raise ValueError(
+            "`steps_per_epoch` must be more than the steps of the unfinished epoch. "
+            f"Received: steps_per_epoch={steps_per_epoch} after {first_step} steps"
+        )
+    strategy = model.distribute_strategy
     # The look at the loss comes first, so that no checkpoint holds what it refuses.
-    used = [StopOnNonFiniteLoss(), *callbacks]
+    guarded = any(isinstance(callback, StopOnNonFiniteLoss) for callback in callbacks)
+    used = [*([] if guarded else [StopOnNonFiniteLoss()]), *callbacks]
+    if first_step:
+        used.append(_GoOnWithinEpoch(first_epoch, first_step, progress["metrics"]))
     loggers = []
+    chief = is_chief(strategy)
     if workdir is not None:
         workdir = pathlib.Path(workdir)
-        (workdir / "checkpoints").mkdir(exist_ok=True)
-        loggers = [
-            keras.callbacks.CSVLogger(str(workdir / "training.csv"), append=first_epoch > 0),
-            keras.callbacks.TensorBoard(str(workdir / "tensorboard"), write_graph=False),
+        table = workdir / "training.csv"
+        if chief:
+            (workdir / "checkpoints").mkdir(exist_ok=True)
+            if progress:
+                _keep_rows(table, first_epoch)
+            loggers = [
+                keras.callbacks.CSVLogger(str(table), append=progress is not None),
+                keras.callbacks.TensorBoard(str(workdir / "tensorboard"), write_graph=False),
+            ]
+        # Rows come before the state: those without a state are written again when a run goes on.
+        used += [
+            *loggers,
+            Checkpoints(workdir / "checkpoints", monitor, progress, checkpoint_steps, chief),
         ]
-        used += [Checkpoints(workdir / "checkpoints", monitor, progress), *loggers]
+    verbose = progress_mode() if verbose is None else verbose
+    options = {
+        "epochs": epochs, "initial_epoch": first_epoch, "steps_per_epoch": steps_per_epoch,
+        "validation_data": validation_data, "callbacks": used,
+        "verbose": verbose if chief else 0,
+    }  # fmt: skip
     start = time.perf_counter()
     try:
-        history = model.fit(
-            dataset,
-            epochs=epochs,
-            initial_epoch=first_epoch,
-            steps_per_epoch=steps_per_epoch,
-            validation_data=validation_data,
-            callbacks=used,
-            # A stream brings its own order; Keras 3.15 warns where this is left True.
-            shuffle=False,
-            verbose=progress_mode() if verbose is None else verbose,
-        )
+        if is_multi_worker(strategy) or (
+            strategy.num_replicas_in_sync > 1 and steps_per_execution > 1
+        ):
+            history = fit_distributed(
+                model, dataset, first_step=first_step, steps_per_execution=steps_per_execution,
+                **options,
+            )  # fmt: skip
+        else:
+            history = _fit_with_keras(model, dataset, first_step, steps_per_execution, options)
     except BaseException:
         # Keras closes the files of its callbacks only when a training ends well.
         for logger in loggers:
@@ -197,35 +173,62 @@ def fit(
     return TrainingResult(values, seconds, epochs)
 
 
-def restore(model, workdir):
-    """Brings a model and its optimizer to the last state that `fit` kept.
+def _fit_with_keras(model, dataset, first_step, steps_per_execution, options):
+    if steps_per_execution > 1 and model.steps_per_execution != steps_per_execution:
+        model.steps_per_execution = steps_per_execution
+        model.train_function = model.test_function = None
+    if first_step:
+        model.make_train_function()
+        whole, left = model.train_function, first_step // model.steps_per_execution
 
-    Args:
-        model: A built model, compiled with an optimizer of the same kind.
-        workdir: Folder that was given to `fit`; it need not exist.
+        def train_or_skip(iterator):
+            # Keras 3.15 begins an epoch at its first step only. The steps that are done already
+            # take nothing from the stream and change nothing.
+            nonlocal left
+            if left:
+                left -= 1
+                return {}
+            return whole(iterator)
 
-    Returns:
-        The `progress` for `fit`: dict with `epochs` done, `train_seconds` and `best`; None if there
-        is nothing to go on from.
+        model.train_function = train_or_skip
+    try:
+        # A stream brings its own order; Keras 3.15 warns where `shuffle` is left True.
+        return model.fit(dataset, shuffle=False, **options)
+    finally:
+        if first_step:
+            model.train_function = whole
 
-    Raises:
-        ValueError: If the last state is damaged, or does not belong to the progress beside it.
-    """
-    folder = pathlib.Path(workdir) / "checkpoints"
-    progress = read_progress(folder)
-    if progress is not None:
-        # The state is read into an optimizer that has its variables already; a loaded model would
-        # have forgotten which variables are exempt from weight decay.
-        if not model.optimizer.built:
-            model.optimizer.build(model.trainable_variables)
-        path = last_checkpoint(folder)
-        try:
-            model.load_weights(path)
-        except (zipfile.BadZipFile, OSError, KeyError) as error:
-            raise ValueError(
-                f"The last state must be a whole .keras file. Received: {path} ({error})"
-            ) from error
-        progress = read_progress(folder, int(model.optimizer.iterations.numpy()))
-        for variable, state in zip(random_states(model), progress["random_states"], strict=True):
-            variable.assign(state)
-    return progress
+
+class _GoOnWithinEpoch(keras.callbacks.Callback):
+    """Gives the metrics their values back in the epoch that was left in the middle."""
+
+    def __init__(self, epoch, step, metrics):
+        super().__init__()
+        self.epoch, self.step, self.metrics, self.pending = epoch, step, metrics, False
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == self.epoch:
+            self.pending = not restore_metrics(self.model, self.metrics)
+
+    def on_train_batch_end(self, batch, logs=None):
+        # Keras 3.15 makes the metrics that `compile` was given in the first step of a training.
+        if self.pending and batch >= self.step:
+            restore_metrics(self.model, self.metrics, add=True)
+            self.pending = False
+
+
+def _keep_rows(path, epochs):
+    """Takes the rows of epochs that will be done again out of a table; and one half written."""
+    if not path.is_file():
+        return
+    with open(path, newline="", encoding="utf-8") as file:
+        header, *rows = [*csv.reader(file)] or [[]]
+    kept = [
+        row
+        for row in rows
+        if len(row) == len(header) and row[0].isdecimal() and int(row[0]) < epochs
+    ]
+    hidden = path.with_name(f".{path.name}")
+    with open(hidden, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([header, *kept] if kept else [])
+    os.replace(hidden, path)

@@ -14,7 +14,7 @@ from tnet_keras.datasets.billiards.labels import (
     label_names,
     outermost,
 )
-from tnet_keras.datasets.builders.images import relative_boxes, whole_image
+from tnet_keras.datasets.builders.image_files import read_image, relative_boxes
 from tnet_keras.datasets.builders.manual_files import ManualFilesBuilder
 
 _ARCHIVES = (".tar", ".tar.xz", ".txz", ".tar.gz", ".tgz", ".tar.bz2", ".zip")
@@ -56,8 +56,8 @@ class KubricBilliards(ManualFilesBuilder):
     RELEASE_NOTES = {"1.0.0": "First version."}
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         "`manual_dir` must hold the authors' billiards archive (one .tar.xz), or the folders "
-        "train, valid and test that it holds, from the code of the CVPR 2021 paper "
-        "(google-research, ptopk_patch_selection)."
+        "train, valid and test that it holds, which the authors of Differentiable Patch "
+        "Selection (CVPR 2021) hand out with their code."
     )
     BUILDER_CONFIGS = [
         tfds.core.BuilderConfig(name=label, description=f"The question {label!r}.")
@@ -117,7 +117,7 @@ class KubricBilliards(ManualFilesBuilder):
             yield (
                 name,
                 {
-                    "image": whole_image(file),
+                    "image": read_image(file)[0],
                     "label": billiard_label(balls, self.builder_config.name),
                     "bboxes": relative_boxes([ball[_BOX] for ball in balls if _BOX in ball], size),
                     "numbers": [ball["number"] for ball in balls],

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import tensorflow_datasets as tfds
 
-from tnet_keras.datasets.builders.images import relative_boxes
+from tnet_keras.datasets.builders.image_files import relative_boxes
 from tnet_keras.datasets.builders.manual_files import ManualFilesBuilder
 from tnet_keras.datasets.megapixel_mnist.folder import dense_image, find_images
 from tnet_keras.datasets.megapixel_mnist.scenes import MegapixelMnistConfig, MegapixelMnistScenes

@@ -5,7 +5,7 @@ import pathlib
 
 import tensorflow_datasets as tfds
 
-from tnet_keras.datasets.builders.images import relative_boxes, whole_image
+from tnet_keras.datasets.builders.image_files import read_image, relative_boxes
 from tnet_keras.datasets.builders.manual_files import ManualFilesBuilder
 from tnet_keras.datasets.traffic_signs.annotations import (
     TRAFFIC_SIGN_CLASSES,
@@ -117,7 +117,7 @@ class SwedishTrafficSigns(ManualFilesBuilder):
             yield (
                 name,
                 {
-                    "image": whole_image(file),
+                    "image": read_image(file)[0],
                     "label": label,
                     "bboxes": relative_boxes([sign.box for sign in limits], size),
                     "file_name": name,
