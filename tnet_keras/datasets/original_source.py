@@ -40,8 +40,7 @@ def original_images(name, split, data_dir, shard=(0, 1)):
         )
     if data_dir is None:
         raise ValueError(f"`data_dir` must be the folder of {name}. Received: data_dir=None")
-    source = "validation" if split == "test" and dataset != "fmow" else split
-    records = read_original_records(data_dir, dataset, source)
+    records = read_original_records(data_dir, dataset, split)
     index, count = check_shard(shard, records.num_examples)
     part = records.dataset.enumerate().shard(count, index)
     num_examples = len(range(index, records.num_examples, count))
