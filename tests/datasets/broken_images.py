@@ -23,7 +23,7 @@ def rotated_by_exif(image):
     """A JPEG whose Exif orientation says: turn by 90 degrees."""
     exif = Image.Exif()
     exif[0x0112] = 6
-    return encoded(image, "JPEG", quality=95, exif=exif)
+    return encoded(image, "JPEG", quality=95, subsampling=0, exif=exif)
 
 
 def good_files():
@@ -34,7 +34,7 @@ def good_files():
     alpha.putalpha(Image.fromarray(np.uint8([[255, 0]])).resize(alpha.size, 0))
     white = Image.new("RGBA", alpha.size, "white")
     return {
-        "plain.jpg": (encoded(plain, "JPEG", quality=95), plain),
+        "plain.jpg": (encoded(plain, "JPEG", quality=95, subsampling=0), plain),
         "grey.jpg": (encoded(grey, "JPEG", quality=95), grey),
         "cmyk.jpg": (encoded(plain.convert("CMYK"), "JPEG", quality=95), plain),
         "turned.jpg": (rotated_by_exif(plain), plain.transpose(Image.Transpose.ROTATE_270)),

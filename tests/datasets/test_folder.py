@@ -211,9 +211,13 @@ def test_splits_with_different_classes(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["P", "1"])
-def test_bmp_with_a_palette(flat, mode):
-    picture(0).convert(mode).save(flat / CLASSES[0] / "bad.bmp")
-    expect_refusal(r"BMP files must hold uncompressed 24 or 32 bit .* Received: '.*bad.bmp'", flat)
+def test_bmp_with_a_palette(tmp_path, mode):
+    for name in CLASSES:
+        fill(tmp_path / "train" / name, 1)
+    palette = picture(0).convert(mode)
+    palette.save(tmp_path / "train" / sorted(CLASSES)[0] / "000.bmp")
+    images, _ = collect(image_folder(tmp_path, (7, 9), 4, "train", training=False))
+    np.testing.assert_array_equal(images[0], np.asarray(palette.convert("RGB")))
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA"])
