@@ -10,8 +10,9 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from tests.datasets.original_writer import original_record, write_original_records
 from tnet_keras.datasets import NeedleDigitsConfig, check_labels, load, needle_digits
-from tnet_keras.datasets.folder import prepare_image
+from tnet_keras.datasets.augmentation import prepare_image
 
 QUICK = NeedleDigitsConfig(stroke_bank=64)
 
@@ -75,7 +76,7 @@ def test_folder(tmp_path):
         (tmp_path / name).mkdir()
         for number in range(5):
             (tmp_path / name / f"{number}.jpg").write_bytes(jpeg(number))
-    data = load(str(tmp_path), "train", (20, 24), 3, augment=False)
+    data = load(str(tmp_path), "train", (20, 24), 3, augmentation="none")
     assert data.num_examples == 6 and data.class_names == ("a", "b")
     images, labels = next(iter(data.dataset))
     assert images.shape == (3, 20, 24, 3) and labels.shape == (3,)
@@ -111,9 +112,48 @@ def test_imagenet_training(imagenet):
     np.testing.assert_array_equal(np.bincount(labels[:8]), [4, 4])
     np.testing.assert_array_equal(images, first(6)[0])
     assert not np.array_equal(images, first(6, seed=1)[0])
-    plain = first(6, augment=False)[0]
+    plain = first(6, augmentation="none")[0]
     assert len({image.tobytes() for image in plain}) == 8
     assert len({image.tobytes() for image in images}) > 16
+
+
+def test_imagenet_can_be_resumed_anywhere_and_its_crops_keep_its_objects(imagenet):
+    options = {"data_dir": imagenet, "seed": 5, "augmentation": "imagenet"}
+    whole = list(load("imagenet2012", "train", 16, 2, **options).dataset.take(11))
+    for start in (6, 13):  # in the first pass of eight and in the second
+        later = load("imagenet2012", "train", 16, 1, start=start, **options).dataset.take(3)
+        images = np.concatenate([images for images, _ in whole])[start : start + 3]
+        np.testing.assert_array_equal(np.concatenate([one for one, _ in later]), images)
+    passes = np.concatenate([labels for _, labels in whole])
+    np.testing.assert_array_equal(np.bincount(passes[8:16]), [4, 4])
+
+
+def test_workers_share_imagenet(imagenet):
+    options = {"data_dir": imagenet, "training": False, "augmentation": "none"}
+    parts = [load("imagenet2012", "train", 16, 8, shard=(i, 3), **options) for i in range(3)]
+    images = [images for part in parts for images, _ in part.dataset]
+    assert sum(part.num_examples for part in parts) == 8 == sum(map(len, images))
+    assert len({image.tobytes() for image in np.concatenate(images)}) == 8
+
+
+def test_original_records_are_opened_by_name(tmp_path):
+    images = [*(jpeg(number) for number in range(5)), b"broken"]
+    records = [
+        original_record(image, number, b"%d.jpg" % number, b"text", boxes=[(0.0, 0.0, 0.5, 0.5)])
+        for number, image in enumerate(images)
+    ]
+    for split in ("train", "test"):
+        write_original_records(tmp_path, split, records, 2)
+    options = {"data_dir": tmp_path, "on_bad_image": "skip"}
+    data = load("original_records:fmow", "test", 16, 4, **options)
+    np.testing.assert_array_equal(np.concatenate([x for _, x in data.dataset]), range(5))
+    assert data.bad_images.first() == {"5.jpg": "unknown format"} and len(data.class_names) == 62
+    train = load("original_records:fmow", "train", 16, 5, augmentation="fmow", **options)
+    np.testing.assert_array_equal(sorted(next(iter(train.dataset))[1]), range(5))
+    with pytest.raises(ValueError, match=r"`name` must be 'original_records:' and one of"):
+        load("original_records:cars", "train", 16, 4, data_dir=tmp_path)
+    with pytest.raises(ValueError, match=r"`data_dir` must be the folder of .*data_dir=None"):
+        load("original_records:cub", "train", 16, 4)
 
 
 def test_imagenet_that_is_not_prepared(tmp_path):
@@ -135,11 +175,20 @@ def test_imagenet_that_is_not_prepared(tmp_path):
         ),
         (("needle_digits", "test", -1, 4), r"`image_size` must be .* Received: image_size=-1"),
         (("needle_digits", "test", 224, 0), r"`batch_size` must .* Received: batch_size=0"),
+        (("fmow_rgb/none", "test", 224, 4), r"`name` must be a data set and a configuration"),
     ],
 )
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         load(*arguments)
+
+
+@pytest.mark.parametrize("option", ["augmentation", "on_bad_image", "shard"])
+def test_drawn_images_are_not_read(option):
+    with pytest.raises(
+        ValueError, match=rf"`{option}` must not be given .* Received: {option}='x'"
+    ):
+        load("billiards", "train", 256, 4, **{option: "x"})
 
 
 def test_check_labels_accepts_the_range():

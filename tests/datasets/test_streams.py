@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tnet_keras.datasets.streams import counter_uniform, example_order
+from tnet_keras.datasets.streams import counter_uniform, example_order, seeded_shuffle
 
 
 def test_counter_uniform_is_splitmix64():
@@ -61,6 +61,23 @@ def test_endless_passes_hold_every_example_once_in_new_orders():
 def test_start_resumes_the_stream(start):
     whole = read(example_order(20, True, seed=1), 50)
     assert read(example_order(20, True, seed=1, start=start), 50 - start) == whole[start:]
+
+
+def test_seeded_shuffle_depends_on_its_seed_alone():
+    dataset = tf.data.Dataset.range(30).map(
+        lambda i: {"number": i, "text": tf.strings.as_string(i)}
+    )
+
+    def shuffled(seed, global_seed=None):
+        tf.random.set_seed(global_seed)
+        numbers = seeded_shuffle(dataset, 10, seed)
+        return [int(one["number"]) for one in numbers]
+
+    first = shuffled((0, 1), global_seed=3)
+    assert sorted(first) == list(range(30)) and first != list(range(30))
+    assert first[0] < 10  # of the first buffer
+    assert first == shuffled((0, 1), global_seed=4)
+    assert first != shuffled((0, 2)) and first != shuffled((1, 1))
 
 
 def test_without_a_number_no_example_returns():

@@ -7,6 +7,8 @@ from tnet_keras.datasets.augment import (
     resized_crop,
     shift,
 )
+from tnet_keras.datasets.augmentation import AUGMENTATIONS, Augmentation, prepare_image
+from tnet_keras.datasets.bad_images import BadImages
 from tnet_keras.datasets.billiards import (
     BILLIARD_LABELS,
     BilliardsConfig,
@@ -15,6 +17,7 @@ from tnet_keras.datasets.billiards import (
     read_billiards,
     write_billiards,
 )
+from tnet_keras.datasets.color import distort_color, random_color
 from tnet_keras.datasets.drawn import (
     load_billiards,
     load_megapixel_mnist,
@@ -30,6 +33,8 @@ from tnet_keras.datasets.megapixel_mnist import (
 from tnet_keras.datasets.needle_scenes import NeedleDigitsConfig, source_digits
 from tnet_keras.datasets.original_records import OriginalRecords, read_original_records
 from tnet_keras.datasets.pipeline import DRAWN_NAMES, check_labels, load
+from tnet_keras.datasets.rand_augment import rand_augment
+from tnet_keras.datasets.resizing import random_resize, random_resize_as_released
 from tnet_keras.datasets.streams import Data
 from tnet_keras.datasets.synthetic import needle_digits
 from tnet_keras.datasets.traffic_signs import (
@@ -43,9 +48,13 @@ from tnet_keras.datasets.traffic_signs import (
     traffic_signs,
     write_traffic_signs,
 )
+from tnet_keras.datasets.warp import random_translation_rotation, rotate, translate
 
 __all__ = [
+    "AUGMENTATIONS",
+    "Augmentation",
     "BILLIARD_LABELS",
+    "BadImages",
     "BilliardsConfig",
     "DRAWN_NAMES",
     "Data",
@@ -59,6 +68,7 @@ __all__ = [
     "billiard_label",
     "billiards",
     "check_labels",
+    "distort_color",
     "distorted_crop",
     "image_folder",
     "labelled_sign",
@@ -68,18 +78,26 @@ __all__ = [
     "load_traffic_signs",
     "megapixel_mnist",
     "needle_digits",
+    "prepare_image",
+    "rand_augment",
+    "random_color",
     "random_flip",
+    "random_resize",
+    "random_resize_as_released",
     "random_shift",
+    "random_translation_rotation",
     "read_annotations",
     "read_billiards",
     "read_megapixel_mnist",
     "read_original_records",
     "read_traffic_signs",
     "resized_crop",
+    "rotate",
     "shift",
     "source_digits",
     "traffic_sign_label",
     "traffic_signs",
+    "translate",
     "write_billiards",
     "write_megapixel_mnist",
     "write_traffic_signs",

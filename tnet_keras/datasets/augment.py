@@ -69,6 +69,36 @@ def random_flip(images, seed, boxes=None):
     return images, tf.where(flipped[:, None], mirrored, boxes)
 
 
+def crop_window(
+    size, seed, boxes=None, area_range=(0.85, 1.0), aspect_ratio_range=(0.5, 2.0),
+    min_object_covered=0.1, max_attempts=50,
+):  # fmt: skip
+    """Draws the rectangle that `distorted_crop` cuts out, for an image that may still be encoded.
+
+    Args:
+        size: `[2]` or `[3]` int32, (height, width, ...) in pixels.
+        seed: `[2]` integers.
+        boxes, area_range, aspect_ratio_range, min_object_covered, max_attempts: As of
+            `distorted_crop`.
+
+    Returns:
+        `[4]` int32: (y, x, height, width) in pixels, as `tf.io.decode_and_crop_jpeg` takes it.
+    """
+    size = tf.stack([size[0], size[1], 3])
+    if boxes is None:
+        relative = tf.constant([[[0.0, 0.0, 1.0, 1.0]]])
+    else:
+        extent = tf.cast(tf.gather(size, [0, 1, 0, 1]), tf.float32)
+        relative = tf.clip_by_value(tf.cast(boxes, tf.float32) / extent, 0.0, 1.0)[None]
+    begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
+        size, relative, seed=seed, min_object_covered=min_object_covered,
+        aspect_ratio_range=aspect_ratio_range, area_range=area_range, max_attempts=max_attempts,
+        use_image_if_no_bounding_boxes=True,
+    )  # fmt: skip
+    # The extent of all channels is told as -1.
+    return tf.concat([begin[:2], extent[:2]], axis=0)
+
+
 def distorted_crop(
     image, seed, boxes=None, area_range=(0.85, 1.0), aspect_ratio_range=(0.5, 2.0),
     min_object_covered=0.1, max_attempts=50,
@@ -79,7 +109,7 @@ def distorted_crop(
         image: `[H, W, C]`, any dtype.
         seed: `[2]` integers.
         boxes: None or `[N, 4]` float32 (y0, x0, y1, x1) in pixels, objects to keep partly in
-            view; None: the whole image is the object.
+            view; None: the whole image is the object, and so it is with N = 0.
         area_range: (low, high), fractions of the image's area.
         aspect_ratio_range: (low, high), width over height of the rectangle.
         min_object_covered: float, fraction of some object that must stay in view.
@@ -88,18 +118,13 @@ def distorted_crop(
     Returns:
         `[h, w, C]`, the dtype of `image`.
     """
-    size = tf.shape(image)
-    height, width = tf.cast(size[0], tf.float32), tf.cast(size[1], tf.float32)
-    if boxes is None:
-        relative = tf.constant([[[0.0, 0.0, 1.0, 1.0]]])
-    else:
-        relative = (boxes / tf.stack([height, width, height, width]))[None]
-    begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
-        size, relative, seed=seed, min_object_covered=min_object_covered,
-        aspect_ratio_range=aspect_ratio_range, area_range=area_range, max_attempts=max_attempts,
-        use_image_if_no_bounding_boxes=True,
+    window = crop_window(
+        tf.shape(image), seed, boxes, area_range, aspect_ratio_range, min_object_covered,
+        max_attempts,
     )  # fmt: skip
-    return tf.ensure_shape(tf.slice(image, begin, extent), (None, None, image.shape[-1]))
+    y, x, height, width = tf.unstack(window)
+    part = image[y : y + height, x : x + width]
+    return tf.ensure_shape(part, (None, None, image.shape[-1]))
 
 
 def resized_crop(image, resize, size, seed=None):

@@ -3,14 +3,14 @@
 import numbers
 import os
 import re
-import struct
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from tnet_keras.datasets.augment import distorted_crop
-from tnet_keras.datasets.streams import SPLITS, check_split, example_order
+from tnet_keras.datasets.bad_images import BadImages
+from tnet_keras.datasets.encoded_images import EncodedImages, check_reading, image_batches
+from tnet_keras.datasets.streams import SPLITS, check_shard, check_stream, example_order
 
 EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 # First bytes of a file: BMP, JPEG, PNG, RIFF....WEBP. Names do not matter, contents do.
@@ -24,17 +24,20 @@ class ImageFolder(NamedTuple):
     Fields:
         dataset: `tf.data.Dataset` of `[B, H, W, 3]` uint8 images and `[B]` int32 labels.
         class_names: tuple of str; the label is the position in it.
-        num_examples: int, images in the split.
+        num_examples: int, images in the split, or in the worker's part of it.
+        bad_images: `BadImages` with `on_bad_image="skip"`, else None.
     """
 
     dataset: tf.data.Dataset
     class_names: tuple
     num_examples: int
+    bad_images: BadImages | None = None
 
 
 def image_folder(
-    path, image_size, batch_size, split="train", training=None, seed=0, start=0, augment=True
-):
+    path, image_size, batch_size, split="train", training=None, seed=0, start=0,
+    augmentation="crop_flip", on_bad_image="error", cache="none", shard=(0, 1),
+):  # fmt: skip
     """Reads PNG, JPEG, WebP and BMP images from class sub-folders.
 
     Two layouts are known: `path/{train,val|validation,test}/<class>/...`, and `path/<class>/...`,
@@ -52,8 +55,12 @@ def image_folder(
             its own order, and are augmented; others are one pass in order.
         seed: int >= 0, of the split, the order and the augmentation.
         start: int, how many examples of the stream to leave out (to resume).
-        augment: bool, whether training images are cropped (85-100 % of the area, aspect ratio
-            0.5-2) and flipped at random.
+        augmentation: str, what happens to training images, a key of `AUGMENTATIONS`: "none";
+            "crop_flip" (85-100 % of the area, aspect ratio 0.5-2, flipped at random); ...
+        on_bad_image: "error": files whose first bytes are no image are refused at once, others
+            end the stream when they are read. "skip": they are left out, see `bad_images`.
+        cache: "none", or "memory" to read all files at once and keep them, encoded.
+        shard: (index, count): of every `count` files, the worker `index` reads one.
 
     Returns:
         `ImageFolder`.
@@ -61,7 +68,8 @@ def image_folder(
     Raises:
         ValueError: if an argument is out of range, the folder is missing, unreadable or empty, has
             fewer than two classes, a class has no image (or, in the second layout, fewer than
-            three), a split is missing, splits hold different classes, or a file is no image.
+            three), a split is missing, splits hold different classes, there are too few images
+            for a batch, or a file is no image.
 
     Example:
         for number, name in enumerate(["cat", "dog"] * 3):  # three tiny images of each class
@@ -71,29 +79,32 @@ def image_folder(
         data = image_folder("photos", image_size=(448, 448), batch_size=2)
         images, labels = next(iter(data.dataset))
     """
-    height, width = check_image_size(image_size)
-    check_split(split)
-    for name, value, low in (("batch_size", batch_size, 1), ("seed", seed, 0), ("start", start, 0)):
-        if value < low:
-            raise ValueError(f"`{name}` must be at least {low}. Received: {name}={value}")
-    training = split == "train" if training is None else bool(training)
+    image_size = check_image_size(image_size)
+    training = check_stream(split, training, batch_size, seed, start)
+    check_reading(augmentation, on_bad_image, cache)
     files, class_names = _find_files(os.fspath(path), split, seed)
-    for file, _ in files:
-        _check_signature(file)
+    shard = check_shard(shard, len(files))
+    files = files[shard[0] :: shard[1]]
+    if on_bad_image == "error":
+        for file, _ in files:
+            _check_signature(file)
     names = tf.constant([os.fsencode(file) for file, _ in files])
     labels = tf.constant([label for _, label in files], tf.int32)
 
-    def read(position, index):
-        image = decode_image(tf.io.read_file(names[index]))
-        image = prepare_image(
-            image, (height, width), [seed, position] if training and augment else None
-        )
-        return image, labels[index]
+    def order(endless, seed, start):
+        return example_order(len(files), endless, seed, start)
 
-    order = example_order(len(files), training, seed, start)
-    dataset = order.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    dataset = dataset.batch(batch_size, drop_remainder=training).prefetch(tf.data.AUTOTUNE)
-    return ImageFolder(dataset, class_names, len(files))
+    def fetch(index):
+        return {
+            "image": tf.io.read_file(names[index]), "label": labels[index],
+            "name": names[index], "index": index,
+        }  # fmt: skip
+
+    dataset, bad_images = image_batches(
+        EncodedImages(order, fetch, len(files), class_names), image_size, batch_size, training,
+        seed, start, augmentation, on_bad_image=on_bad_image, cache=cache, shard=shard,
+    )  # fmt: skip
+    return ImageFolder(dataset, class_names, len(files), bad_images)
 
 
 def decode_image(contents):
@@ -108,25 +119,6 @@ def decode_image(contents):
     image = tf.io.decode_image(contents, channels=3, expand_animations=False)
     image.set_shape((None, None, 3))
     return image
-
-
-def prepare_image(image, image_size, seed=None):
-    """Resizes one image as TNet does; with a seed, crops and flips it at random before.
-
-    Args:
-        image: `[h, w, 3]` uint8.
-        image_size: (height, width).
-        seed: None, or a pair of integers.
-
-    Returns:
-        `[H, W, 3]` uint8: bilinear, half-pixel centres, no antialiasing, aspect ratio not kept.
-    """
-    if seed is not None:
-        crop_seed, flip_seed = tf.unstack(tf.random.split(tf.cast(seed, tf.int64), 2))
-        image = distorted_crop(image, crop_seed)
-        image = tf.image.stateless_random_flip_left_right(image, flip_seed)
-    image = tf.image.resize(image, image_size, method="bilinear", antialias=False)
-    return tf.cast(tf.round(image), tf.uint8)
 
 
 def check_image_size(image_size):
@@ -244,7 +236,7 @@ def _check_signature(file):
     """Raises ValueError unless the file starts like an image that can be decoded."""
     try:
         with open(file, "rb") as stream:
-            first = stream.read(2048)
+            first = stream.read(16)
     except OSError as error:
         raise ValueError(
             f"Every image must be readable ({error.strerror}). Received: {file!r}"
@@ -252,21 +244,5 @@ def _check_signature(file):
     if not _SIGNATURES.match(first):
         raise ValueError(
             "Every image must be a PNG, JPEG, WebP or BMP file by its contents. "
-            f"Received: {file!r} starting with {first[:16]!r}"
+            f"Received: {file!r} starting with {first!r}"
         )
-    if first.startswith(b"BM") and not _is_true_colour_or_grey(first):
-        raise ValueError(
-            "BMP files must hold uncompressed 24 or 32 bit colours or 8 bit greys. "
-            f"Received: {file!r}"
-        )
-
-
-def _is_true_colour_or_grey(header):
-    """Whether TensorFlow reads a BMP file right: 2.21 takes palette indices for greys."""
-    bits, compression = struct.unpack_from("<HI", header.ljust(64, b"\0"), 28)
-    if bits in (24, 32):
-        return True
-    palette = header[14 + int.from_bytes(header[14:18], "little") :][:1024]
-    greys = bytes(value for level in range(256) for value in (level,) * 3)
-    triples = b"".join(palette[at : at + 3] for at in range(0, 1024, 4))
-    return bits == 8 and compression == 0 and triples == greys

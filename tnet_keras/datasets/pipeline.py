@@ -4,23 +4,24 @@ import dataclasses
 import os
 
 import numpy as np
-import tensorflow as tf
 
-from tnet_keras.datasets.augment import resized_crop
 from tnet_keras.datasets.drawn import (
     load_billiards,
     load_megapixel_mnist,
     load_traffic_signs,
 )
-from tnet_keras.datasets.folder import (
-    check_image_size,
-    decode_image,
-    image_folder,
-    prepare_image,
-)
+from tnet_keras.datasets.encoded_images import check_reading, image_batches
+from tnet_keras.datasets.folder import check_image_size, image_folder
 from tnet_keras.datasets.needle_scenes import NUM_CLASSES, NeedleDigitsConfig
-from tnet_keras.datasets.streams import DEFAULT_EVALUATION_EXAMPLES, Data, check_split
+from tnet_keras.datasets.original_source import PREFIX, original_images
+from tnet_keras.datasets.streams import (
+    DEFAULT_EVALUATION_EXAMPLES,
+    Data,
+    check_split,
+    check_stream,
+)
 from tnet_keras.datasets.synthetic import needle_digits
+from tnet_keras.datasets.tfds_source import TFDS_SPLITS, is_tfds_name, tfds_images
 
 _DRAWN = {
     "billiards": load_billiards,
@@ -29,36 +30,36 @@ _DRAWN = {
 }
 #: Data sets that are drawn when they are read; they need no files.
 DRAWN_NAMES = ("needle_digits", *_DRAWN)
-NAMES = ("needle_digits", "imagenet2012", "caltech_birds2011", *_DRAWN)
-_SHUFFLE_BUFFER = 10_000  # Encoded images, as in the original's training.
-# What TFDS calls our splits. ImageNet publishes no labels for its test images: the validation
-# images are what papers report. CUB has no validation split: its test images are looked at.
-_TFDS_SPLITS = {
-    "imagenet2012": {"train": "train", "validation": "validation", "test": "validation"},
-    "caltech_birds2011": {"train": "train", "validation": "test", "test": "test"},
-}
+NAMES = (*DRAWN_NAMES, *TFDS_SPLITS)
+# What only images that are read from disk have.
+_READING = ("augmentation", "on_bad_image", "shard")
 
 
 def load(name, split, image_size, batch_size, seed=0, training=None, data_dir=None, **options):
     """Opens a data set.
 
     Args:
-        name: "needle_digits", "billiards", "traffic_signs" or "megapixel_mnist" (see
-            `load_billiards` and its neighbours); "imagenet2012" or "caltech_birds2011" (prepared
-            with TFDS; with `resize`, (height, width), images are resized to that and then
-            cropped); or the path of a folder of class sub-folders (see `image_folder`).
+        name: "needle_digits", "billiards", "traffic_signs" or "megapixel_mnist" (drawn, see
+            `load_billiards` and its neighbours); a data set that TFDS has prepared, with its
+            configuration if there are several: "imagenet2012", "caltech_birds2011", "nabirds",
+            "fmow_rgb", "fmow_rgb/cropped" and so on; "original_records:fmow" and so on for the
+            TFRecords of the published programs (see `original_images`); or the path of a folder
+            of class sub-folders (see `image_folder`).
         split: "train", "validation" or "test". The "test" of ImageNet is its validation set, the
-            "validation" of CUB its test set.
+            "validation" of the birds their test set.
         image_size: int or (height, width), pixels.
         batch_size: int >= 1.
         seed: int >= 0: scenes, order and augmentation.
         training: bool, or None for `split == "train"`. Training streams are endless, shuffled,
             augmented and made of full batches.
-        data_dir: where TFDS keeps its data; None: its default. Used for data sets of TFDS.
-        **options: further arguments of the data set's own function.
+        data_dir: where TFDS keeps its data; None: its default. Or the folder of the TFRecords.
+        **options: further arguments of the data set's own function. Of all that is read:
+            `start`, `augmentation`, `on_bad_image`, `cache` and `shard` as of `image_folder`; but
+            for folders also `resize`, (height, width): images are resized to that and then cropped.
 
     Returns:
-        `Data`.
+        `Data`. Its stream from example `start` on is the stream without its first examples, and
+        its iterators can be saved in a `tf.train.Checkpoint`.
 
     Raises:
         ValueError: if the name is neither known nor a folder, the data are not prepared, or an
@@ -69,24 +70,25 @@ def load(name, split, image_size, batch_size, seed=0, training=None, data_dir=No
         images, labels = next(iter(data.dataset))
     """
     check_split(split)
-    height, width = check_image_size(image_size)
+    size = check_image_size(image_size)
     if batch_size < 1:
         raise ValueError(f"`batch_size` must be at least 1. Received: batch_size={batch_size}")
     training = split == "train" if training is None else bool(training)
+    if name in DRAWN_NAMES:
+        for option in _READING:
+            if option in options:
+                raise ValueError(
+                    f"`{option}` must not be given for images that are drawn, as those of {name}. "
+                    f"Received: {option}={options[option]!r}"
+                )
     if name == "needle_digits":
-        return _load_needle_digits(split, (height, width), batch_size, seed, training, **options)
+        return _load_needle_digits(split, size, batch_size, seed, training, **options)
     if name in _DRAWN:
-        return _DRAWN[name](
-            name, split, (height, width), batch_size, seed, training=training, **options
-        )
-    if name in _TFDS_SPLITS:
-        return _load_tfds(
-            name, split, (height, width), batch_size, seed, training, data_dir, **options
-        )
+        return _DRAWN[name](name, split, size, batch_size, seed, training=training, **options)
+    if is_tfds_name(name) or name.startswith(PREFIX):
+        return _load_encoded(name, split, size, batch_size, seed, training, data_dir, **options)
     if os.path.isdir(name):
-        return Data(
-            *image_folder(name, (height, width), batch_size, split, training, seed, **options)
-        )
+        return Data(*image_folder(name, size, batch_size, split, training, seed, **options))
     raise ValueError(
         f"`name` must be one of {NAMES} or an existing folder. Received: name={name!r}"
     )
@@ -103,48 +105,19 @@ def _load_needle_digits(split, image_size, batch_size, seed, training, config=No
     return Data(dataset, tuple(str(digit) for digit in range(NUM_CLASSES)), count)
 
 
-def _load_tfds(
-    name, split, image_size, batch_size, seed, training, data_dir, augment=True, resize=None
-):
-    # Imported here: TFDS takes a third of a second that other data sets need not pay.
-    import tensorflow_datasets as tfds
-
-    builder = tfds.builder(name, data_dir=data_dir)
-    source = _TFDS_SPLITS[name][split]
-    if not builder.is_prepared() or source not in builder.info.splits:
-        raise ValueError(
-            f"`data_dir` must hold {name} prepared by TFDS (its files may need a manual "
-            f"download, see the TFDS catalogue). Received: data_dir={str(builder.data_path)!r}"
-        )
-    count = builder.info.splits[source].num_examples
-    if training and count < batch_size:
-        raise ValueError(
-            f"`batch_size` must be at most the {count} examples of the split. "
-            f"Received: batch_size={batch_size}"
-        )
-    examples = builder.as_dataset(
-        split=source,
-        shuffle_files=training,
-        decoders={"image": tfds.decode.SkipDecoding()},
-        read_config=tfds.ReadConfig(shuffle_seed=seed),
-    )
-    if training:
-        examples = examples.shuffle(min(_SHUFFLE_BUFFER, count), seed=seed).repeat()
-
-    def prepare(position, example):
-        seeds = [seed, position] if training and augment else None
-        image = decode_image(example["image"])
-        if resize is None:
-            image = prepare_image(image, image_size, seeds)
-        else:
-            image = resized_crop(image, resize, image_size, seeds)
-        return image, tf.cast(example["label"], tf.int32)
-
-    dataset = examples.enumerate().map(
-        prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
-    )
-    dataset = dataset.batch(batch_size, drop_remainder=training).prefetch(tf.data.AUTOTUNE)
-    return Data(dataset, tuple(builder.info.features["label"].names), count)
+def _load_encoded(
+    name, split, image_size, batch_size, seed, training, data_dir, start=0,
+    augmentation="crop_flip", resize=None, on_bad_image="error", cache="none", shard=(0, 1),
+):  # fmt: skip
+    check_stream(split, training, batch_size, seed, start)
+    check_reading(augmentation, on_bad_image, cache, resize)
+    open_split = original_images if name.startswith(PREFIX) else tfds_images
+    encoded = open_split(name, split, data_dir, shard)
+    dataset, bad_images = image_batches(
+        encoded, image_size, batch_size, training, seed, start, augmentation, resize, on_bad_image,
+        cache, shard,
+    )  # fmt: skip
+    return Data(dataset, encoded.class_names, encoded.num_examples, bad_images)
 
 
 def check_labels(labels, num_classes):

@@ -6,10 +6,13 @@ A training stream that is a function of its position can be resumed anywhere, an
 on batch size, parallelism or prefetching.
 """
 
+import numbers
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+
+from tnet_keras.datasets.bad_images import BadImages
 
 #: Examples of a stream that is not for training, where nothing else is asked for.
 DEFAULT_EVALUATION_EXAMPLES = 2000
@@ -25,11 +28,13 @@ class Data(NamedTuple):
             `[B, 4]` or `[B, M, 4]` float32 boxes where asked for).
         class_names: tuple of str, one per label.
         num_examples: int, examples of one pass, or None for an endless stream of new ones.
+        bad_images: `BadImages` that fills while images are read and bad ones left out; else None.
     """
 
     dataset: tf.data.Dataset
     class_names: tuple
     num_examples: int | None
+    bad_images: BadImages | None = None
 
 
 def counter_uniform(key, counters, count):
@@ -75,17 +80,80 @@ def example_order(num_examples, endless, seed, start=0):
     """
     if not endless:
         return tf.data.Dataset.range(start, num_examples).map(lambda i: (i, i))
-    positions = tf.data.Dataset.range(start, _ENDLESS)
     if num_examples is None:
-        return positions.map(lambda i: (i, i))
+        return tf.data.Dataset.range(start, _ENDLESS).map(lambda i: (i, i))
 
     def one_pass(number):
         every = tf.range(num_examples, dtype=tf.int64)
         shuffled = tf.random.experimental.stateless_shuffle(every, seed=[seed, number])
         return tf.data.Dataset.from_tensor_slices(shuffled)
 
+    return endless_passes(one_pass, num_examples, start)
+
+
+def endless_passes(one_pass, num_examples, start=0):
+    """Passes over examples without end.
+
+    Args:
+        one_pass: function of the number of a pass, int64 scalar, that returns a `tf.data.Dataset`
+            of its examples.
+        num_examples: int, examples of a pass.
+        start: int, how many examples to leave out. Whole passes cost nothing; what is left out of
+            a pass is read.
+
+    Returns:
+        `tf.data.Dataset` of pairs: (position, int64 scalar; example).
+    """
     passes = tf.data.Dataset.range(start // num_examples, _ENDLESS).flat_map(one_pass)
+    positions = tf.data.Dataset.range(start, _ENDLESS)
     return tf.data.Dataset.zip((positions, passes.skip(start % num_examples)))
+
+
+def seeded_shuffle(dataset, buffer_size, seed):
+    """`Dataset.shuffle` by a seed that may be a tensor, and by nothing else.
+
+    TensorFlow 2.21's own mixes the global seed in, and refuses tensors when that is set.
+
+    Args:
+        dataset: `tf.data.Dataset`.
+        buffer_size: int >= 1.
+        seed: pair of integers or int64 scalars, not both 0, which would be no seed.
+
+    Returns:
+        `tf.data.Dataset`, the same order in each iteration.
+    """
+    structure = dataset.element_spec
+    parts = tf.nest.flatten(structure)
+    variant = tf.raw_ops.ShuffleDataset(
+        input_dataset=tf.data.experimental.to_variant(dataset), buffer_size=buffer_size,
+        seed=tf.cast(seed[0], tf.int64), seed2=tf.cast(seed[1], tf.int64),
+        output_types=[part.dtype for part in parts], output_shapes=[part.shape for part in parts],
+        reshuffle_each_iteration=False,
+    )  # fmt: skip
+    return tf.data.experimental.from_variant(variant, structure)
+
+
+def check_shard(shard, num_examples):
+    """Checks which part of a stream a worker reads.
+
+    Args:
+        shard: (index, count), 0 <= index < count <= num_examples.
+        num_examples: int, examples of one pass over all.
+
+    Returns:
+        Tuple of two ints.
+
+    Raises:
+        ValueError: if it is out of range.
+    """
+    pair = tuple(shard) if isinstance(shard, tuple | list) else ()
+    good = len(pair) == 2 and all(isinstance(number, numbers.Integral) for number in pair)
+    if not (good and 0 <= pair[0] < pair[1] <= num_examples):
+        raise ValueError(
+            "`shard` must be (index, count) with 0 <= index < count, and at most one part for each "
+            f"of the {num_examples} examples. Received: shard={shard}"
+        )
+    return int(pair[0]), int(pair[1])
 
 
 def check_split(split):

@@ -1,0 +1,275 @@
+"""From encoded images in some order to batches: decode with a guard, augment, count bad ones."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from tnet_keras.datasets.augment import resized_crop
+from tnet_keras.datasets.augmentation import choose_window, find_augmentation, finish_image
+from tnet_keras.datasets.bad_images import BadImages
+from tnet_keras.datasets.streams import example_order
+from tnet_keras.ops.decode import DECODE_STATUSES, MAX_PIXELS, decode_image
+from tnet_keras.ops.image_headers import IMAGE_KINDS, image_kind, jpeg_header
+
+ON_BAD_IMAGE = ("error", "skip")
+CACHES = ("none", "memory")
+
+
+class EncodedImages(NamedTuple):
+    """The images of a split, or of a worker's part of it, as they are kept.
+
+    Fields:
+        order: function of (endless, seed, start) that returns a `tf.data.Dataset` of pairs:
+            position, int64 scalar, and element. Endless: passes without end, each shuffled.
+        fetch: function of an element that returns an example: dict of `image`, scalar string, the
+            bytes; `label`, integer scalar; `name`, scalar string; `index`, int64 scalar, the
+            number in the data set; and if known `boxes`, `[N, 4]` float32 (y0, x0, y1, x1),
+            fractions of height and width.
+        num_examples: int, examples of one pass.
+        class_names: tuple of str.
+    """
+
+    order: Callable
+    fetch: Callable
+    num_examples: int
+    class_names: tuple
+
+
+def in_memory(encoded):
+    """Reads all encoded images at once, so that any order costs no more reading.
+
+    Args:
+        encoded: `EncodedImages`.
+
+    Returns:
+        `EncodedImages` with the examples of the first one; each pass of a training stream is a
+        permutation of all.
+    """
+    one_pass = encoded.order(endless=False, seed=0, start=0)
+    examples = one_pass.map(
+        lambda _, element: encoded.fetch(element),
+        num_parallel_calls=tf.data.AUTOTUNE, deterministic=True,
+    )  # fmt: skip
+    ragged = examples.map(
+        lambda example: {
+            key: tf.RaggedTensor.from_tensor(value) if key == "boxes" else value
+            for key, value in example.items()
+        }
+    )
+    together = next(iter(ragged.ragged_batch(encoded.num_examples)))
+
+    def fetch(index):
+        example = {key: value[index] for key, value in together.items()}
+        if "boxes" in example:
+            example["boxes"] = tf.reshape(example["boxes"].flat_values, (-1, 4))
+        return example
+
+    def order(endless, seed, start):
+        return example_order(encoded.num_examples, endless, seed, start)
+
+    return encoded._replace(order=order, fetch=fetch)
+
+
+def decode_window(contents, choose, max_pixels=MAX_PIXELS):
+    """Decodes a part of an image, if it is a plain JPEG without decoding much more than that.
+
+    Pixels are those of `decode_image`, cut. A JPEG that is broken outside of the part may pass.
+
+    Args:
+        contents: scalar string, the bytes.
+        choose: function of `[2]` int32, (height, width), that returns `[4]` int32 (y, x, height,
+            width) in pixels.
+        max_pixels: int >= 1, largest height * width of the image.
+
+    Returns:
+        As `decode_image`: the part, `[h, w, 3]` uint8, and the status.
+    """
+
+    nothing = tf.zeros((0, 0, 3), tf.uint8)
+
+    def while_decoding():
+        size, orientation = jpeg_header(contents)
+        plain = (orientation == 1) & (size[2] <= 3) & tf.reduce_all(size > 0)
+        plain &= tf.reduce_prod(tf.cast(size[:2], tf.float64)) <= max_pixels
+        size = tf.cast(size[:2], tf.int32)
+
+        def decode(contents):
+            # The size counts only if what decodes the image reads the same.
+            same = tf.debugging.assert_equal(tf.io.extract_jpeg_shape(contents)[:2], size)
+            with tf.control_dependencies([same]):
+                return tf.io.decode_and_crop_jpeg(contents, choose(size), channels=3)
+
+        def attempt():
+            # A data set of one element that ignores errors is what a graph has for `try`.
+            parts = tf.data.Dataset.from_tensors(contents).map(decode).ignore_errors()
+            parts = parts.concatenate(tf.data.Dataset.from_tensors(nothing))
+            return tf.ensure_shape(parts.take(1).get_single_element(), (None, None, 3))
+
+        return tf.cond(plain, attempt, lambda: nothing)
+
+    def whole():
+        image, status = decode_image(contents, max_pixels)
+        y, x, height, width = tf.unstack(choose(tf.shape(image)[:2]))
+        return image[y : y + height, x : x + width], status
+
+    jpeg = tf.equal(image_kind(contents), IMAGE_KINDS.index("JPEG"))
+    part = tf.cond(jpeg, while_decoding, lambda: nothing)
+    # What cannot be decoded in part is decoded whole, which tells what is wrong with it.
+    image, status = tf.cond(tf.size(part) > 0, lambda: (part, tf.constant(0)), whole)
+    return tf.ensure_shape(image, (None, None, 3)), status
+
+
+def check_reading(augmentation, on_bad_image, cache, resize=None):
+    """Checks how images are to be read.
+
+    Args:
+        augmentation: must be a key of `AUGMENTATIONS`; with `resize`, "none" or "crop_flip".
+        on_bad_image: must be one of `ON_BAD_IMAGE`.
+        cache: must be one of `CACHES`.
+        resize: None or (height, width).
+
+    Raises:
+        ValueError: for what is not known.
+    """
+    find_augmentation(augmentation)
+    for name, value, known in (
+        ("on_bad_image", on_bad_image, ON_BAD_IMAGE), ("cache", cache, CACHES),
+    ):  # fmt: skip
+        if value not in known:
+            raise ValueError(f"`{name}` must be one of {known}. Received: {name}={value!r}")
+    if resize is not None and augmentation not in ("none", "crop_flip"):
+        raise ValueError(
+            "`augmentation` must be 'none' or 'crop_flip' where images are resized before they are "
+            f"cropped. Received: augmentation={augmentation!r}"
+        )
+
+
+def image_batches(
+    encoded, image_size, batch_size, training, seed=0, start=0, augmentation="crop_flip",
+    resize=None, on_bad_image="error", cache="none", shard=(0, 1),
+):  # fmt: skip
+    """Reads encoded images into batches.
+
+    Each image is a function of the seed and its position, whatever the parallelism, so the stream
+    from example `start` on is the stream without its first examples. With "skip" that needs to
+    know which images are bad, and `start` > 0 costs decoding one pass to count them, and one more
+    at most to leave them out.
+
+    Args:
+        encoded: `EncodedImages`.
+        image_size: (height, width), pixels.
+        batch_size: int >= 1.
+        training: bool. Training streams are endless, shuffled, augmented and hold full batches.
+        seed: int >= 0.
+        start: int >= 0, how many examples to leave out.
+        augmentation: str, a key of `AUGMENTATIONS`.
+        resize: None, or (height, width) to resize to before a crop, see `resized_crop`.
+        on_bad_image: "error", which ends the stream with one line that names the image; or
+            "skip", which leaves it out.
+        cache: "none", or "memory" to read all encoded images at once and keep them.
+        shard: (index, count), which worker's part the images are: no two augment alike.
+
+    Returns:
+        Tuple: `tf.data.Dataset` of `[B, H, W, 3]` uint8 images and `[B]` int32 labels; and
+        `BadImages`, or None if bad images are errors.
+
+    Raises:
+        ValueError: if an argument is not known, or a full batch needs more examples than there
+            are.
+    """
+    check_reading(augmentation, on_bad_image, cache, resize)
+    if training and encoded.num_examples < batch_size:
+        raise ValueError(
+            f"`batch_size` must be at most the {encoded.num_examples} examples of the split. "
+            f"Received: batch_size={batch_size}"
+        )
+    if cache == "memory":
+        encoded = in_memory(encoded)
+    augmented = training and augmentation != "none"
+    recipe = find_augmentation(augmentation)
+    skip = on_bad_image == "skip"
+    bad_images = BadImages(encoded.num_examples) if skip else None
+
+    def prepare(position, element):
+        example = encoded.fetch(element)
+        everywhere = position * shard[1] + shard[0]
+        seeds = tf.stack([tf.cast(seed, tf.int64), everywhere]) if augmented else None
+
+        def choose(size):
+            if not augmented or resize is not None:
+                return tf.stack([0, 0, size[0], size[1]])
+            return choose_window(size, seeds, recipe, example.get("boxes"))
+
+        if skip or resize is not None or not (augmented and recipe.crop):
+            # All of it is looked at, so that an image is bad in every pass or in none.
+            image, status = decode_image(example["image"])
+            y, x, height, width = tf.unstack(choose(tf.shape(image)[:2]))
+            image = image[y : y + height, x : x + width]
+        else:
+            image, status = decode_window(example["image"], choose)
+        checks = [] if skip else [_assert_good(example["name"], status)]
+        with tf.control_dependencies(checks):
+            image = tf.identity(image)
+        if resize is None:
+            image = finish_image(image, image_size, seeds, recipe)
+        else:
+            image = resized_crop(image, resize, image_size, seeds)
+        image = tf.ensure_shape(image, (*image_size, 3))
+        label = tf.cast(example["label"], tf.int32)
+        if not skip:
+            return image, label
+        return image, label, _note(bad_images, example, status)
+
+    def examples(first):
+        order = encoded.order(endless=training, seed=seed, start=first)
+        read = order.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        if not skip:
+            return read
+        kept = read.filter(lambda image, label, good: good)
+        return kept.map(lambda image, label, good: (image, label))
+
+    if skip and start:
+        good = encoded.num_examples - _count_bad(encoded, bad_images)
+        whole = start // good if training else 0
+        dataset = examples(whole * encoded.num_examples).skip(start - whole * good)
+    else:
+        dataset = examples(start)
+    dataset = dataset.batch(batch_size, drop_remainder=training).prefetch(tf.data.AUTOTUNE)
+    options = tf.data.Options()
+    # What has a state is the seed of a shuffle, which is a function of the pass, and the notes of
+    # bad images. Without this an iterator could not be saved.
+    options.experimental_external_state_policy = tf.data.experimental.ExternalStatePolicy.IGNORE
+    return dataset.with_options(options), bad_images
+
+
+def _assert_good(name, status):
+    reason = tf.gather(tf.constant(DECODE_STATUSES), status)
+    # No quotes around the name: what prints the message would put backslashes before them.
+    message = ["Every image must be readable (", reason, "). Received: ", name]
+    return tf.debugging.Assert(tf.equal(status, 0), [tf.strings.join(message)])
+
+
+def _note(bad_images, example, status):
+    """Whether an image is good; remembers it if it is not."""
+
+    def note(index, name, status):
+        bad_images.add(index, name.decode("utf-8", "replace"), DECODE_STATUSES[status])
+        return False
+
+    def remember():
+        arguments = [example["index"], example["name"], status]
+        return tf.ensure_shape(tf.numpy_function(note, arguments, tf.bool), ())
+
+    return tf.cond(tf.equal(status, 0), lambda: tf.constant(True), remember)
+
+
+def _count_bad(encoded, bad_images):
+    def is_good(_, element):
+        example = encoded.fetch(element)
+        return _note(bad_images, example, decode_image(example["image"])[1])
+
+    every = encoded.order(endless=False, seed=0, start=0)
+    for _ in every.map(is_good, num_parallel_calls=tf.data.AUTOTUNE):
+        pass
+    return bad_images.count
