@@ -235,7 +235,12 @@ def image_batches(
         dataset = examples(whole * encoded.num_examples).skip(start - whole * good)
     else:
         dataset = examples(start)
-    dataset = dataset.batch(batch_size, drop_remainder=training).prefetch(tf.data.AUTOTUNE)
+    dataset = dataset.batch(batch_size, drop_remainder=training)
+    if not training and not skip:
+        # TensorFlow cannot tell, and Keras warns where data end that do not say so before.
+        batches = -(-max(0, encoded.num_examples - start) // batch_size)
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(batches))
+    dataset = dataset.prefetch(tf.data.AUTOTUNE)
     options = tf.data.Options()
     # What has a state is the seed of a shuffle, which is a function of the pass, and the notes of
     # bad images. Without this an iterator could not be saved.
