@@ -32,7 +32,7 @@ flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data.")
 flags.DEFINE_integer("num_train_examples", None, "Drawn data: images; endless ones without.")
 flags.DEFINE_integer("num_validation_examples", 500, "Drawn data: images.", lower_bound=1)
 flags.DEFINE_integer("num_test_examples", 2000, "Drawn data: images.", lower_bound=1)
-flags.DEFINE_bool("cache", False, "Drawn data: keep the training images in memory.")
+flags.DEFINE_bool("cache", False, "Keep images in memory; of drawn data those of training.")
 flags.DEFINE_integer("random_shift", 0, "Drawn data: largest shift, pixels.", lower_bound=0)
 flags.DEFINE_integer("warmup_examples", 0, "Drawn data: first ones are easier.", lower_bound=0)
 
@@ -195,6 +195,8 @@ def open_data(split, image_size, batch_size, **options):
             options.setdefault("augmentation", FLAGS.augmentation)
         if FLAGS.on_bad_image is not None:
             options.setdefault("on_bad_image", FLAGS.on_bad_image)
+        if FLAGS.cache:
+            options.setdefault("cache", "memory")
     return datasets.load(
         FLAGS.dataset, split, image_size, batch_size, FLAGS.seed, data_dir=FLAGS.data_dir,
         **options,

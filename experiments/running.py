@@ -69,7 +69,7 @@ class _Training:
         loop.check_lengths(
             budget.epochs, self.steps, FLAGS.checkpoint_steps, FLAGS.steps_per_execution
         )
-        self.stream = data.dataset
+        self.stream, self.bad_images = data.dataset, data.bad_images
         self.examples = budget.epochs * self.steps * budget.batch_size
         optimizer = shared.make_optimizer(
             model, budget.learning_rate, budget.epochs * self.steps, grouped=budget.build is None
@@ -203,6 +203,14 @@ def _main(experiment):
         _add_rival(measured, name, other, validation.dataset, data.dataset, workdir)
     print("[4/5] Measuring accuracy, policy and compute on the test images", flush=True)
     measured.update(experiment.evaluate(model, data, chosen))
+    # Skipped images are counted as they are met: not before a pass is done.
+    parts = {"train": main.bad_images, "validation": validation.bad_images, "test": data.bad_images}
+    skipped = {name: bad for name, bad in parts.items() if bad is not None}
+    if skipped:
+        measured["bad_images"] = {name: bad.count for name, bad in skipped.items()}
+        for name, bad in skipped.items():
+            if bad.count:
+                print(f"Left out of {name}: {bad}", flush=True)
     measured["parameters"], measured["trainable_parameters"] = profile.count_parameters(model)
     print("[5/5] Drawing and exporting", flush=True)
     if hasattr(model, "attend"):

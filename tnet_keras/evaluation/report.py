@@ -150,6 +150,7 @@ def markdown(report):
         ("Entropy of the policy (nats)", "policy_entropy", "{:.3f}".format),
         ("Entropy of the uniform policy (nats)", "policy_entropy_uniform", "{:.3f}".format),
         ("Test images", "images", "{:,}".format),
+        ("Unreadable images left out", "bad_images", _counts),
         (f"{units.capitalize()} in training", "locations", str),
         ("Parameters", "parameters", "{:,}".format),
         ("Trainable parameters", "trainable_parameters", "{:,}".format),
@@ -284,6 +285,10 @@ def _percent(value):
 
 def _millions(value):
     return "" if value is None else f"{value / 1e6:,.2f}"
+
+
+def _counts(values):
+    return ", ".join(f"{name} {count:,}" for name, count in values.items())
 
 
 def _seconds(value):

@@ -10,6 +10,8 @@ import tempfile
 
 from absl import app, flags
 
+# Lines of TensorFlow's errors that say where in a graph, not what.
+_PLACE = re.compile(r"Graph execution error|Detected at node|<stack traces|Error in|File \"")
 #: Everything a run writes into its folder; nothing else is ever touched there.
 OUTPUTS = (
     "report.json",
@@ -84,7 +86,7 @@ def cause(error):
     """
     for line in str(error).split("\n"):
         line = " ".join(re.sub(r"\{\{[^}]*\}\}", "", line).split())
-        if line and not re.match(r"Graph execution error|Detected at node|Error in|File \"", line):
+        if line and not _PLACE.match(line):
             return line
     return type(error).__name__
 
