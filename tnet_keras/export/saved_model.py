@@ -118,8 +118,8 @@ def export_for_serving(
         **reading,
     }
     with _new_version(path, version) as folder:
+        # Keras 3.15 finds the variables in the endpoints; `track` would store each a second time.
         archive = keras.export.ExportArchive()
-        archive.track(model)
         images = tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")
         image_bytes = tf.TensorSpec((None,), tf.string, name="image_bytes")
         for name, function in functions.items():
