@@ -10,7 +10,7 @@ import tensorflow as tf
 from PIL import Image
 
 from tests.export import serving
-from tnet_keras.datasets.folder import prepare_image
+from tnet_keras.datasets.augmentation import prepare_image
 from tnet_keras.export import export_for_serving
 from tnet_keras.ops.decode import DECODE_STATUSES
 

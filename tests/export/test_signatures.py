@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tests.export import serving
-from tnet_keras.datasets.folder import prepare_image
+from tnet_keras.datasets.augmentation import prepare_image
 from tnet_keras.export.signatures import read_images, resized, sent_boxes, with_status
 
 
