@@ -99,7 +99,8 @@ def test_three_kinds_give_the_same_rows(tables, photos):
 def test_rows_say_what_the_model_says(tables, models):
     model = keras.saving.load_model(models / "model.keras")
     for row in tables[0]["model.keras"][:6]:
-        pixels = np.asarray(Image.open(row["path"]).convert("RGB"))
+        with Image.open(row["path"]) as opened:
+            pixels = np.asarray(opened.convert("RGB"))
         height, width = pixels.shape[:2]
         assert (row["height"], row["width"]) == (str(height), str(width))
         if row["path"].endswith(("jpg", "webp")):
@@ -155,7 +156,8 @@ def test_a_pattern_and_pictures(models, photos, tmp_path):
     assert pictures == sorted(os.path.basename(row["path"]) + ".png" for row in rows)
     for row in rows:
         (picture,) = drawn.rglob(os.path.basename(row["path"]) + ".png")
-        assert Image.open(picture).size == (int(row["width"]), int(row["height"]))
+        with Image.open(picture) as opened:
+            assert opened.size == (int(row["width"]), int(row["height"]))
 
 
 def test_one_file_under_any_name(models, tmp_path):
@@ -202,7 +204,8 @@ def test_bad_input_is_one_line_and_leaves_nothing(models, photos, tmp_path, caps
     (tmp_path / "latin.txt").write_bytes(b"\xff\n")
     before = {path.name for path in tmp_path.iterdir()}
     good = {
-        "model": f"{models}/model.keras", "images": str(photos), "out": f"{tmp_path}/new/answers.csv",
+        "model": f"{models}/model.keras", "images": str(photos),
+        "out": f"{tmp_path}/new/answers.csv",
     }  # fmt: skip
     for change, message in (
         ({"images": f"{tmp_path}/none"}, "`images` must hold image files"),
