@@ -1,13 +1,14 @@
 """One predictor for three kinds of file: the same answers, and one clear line for other files."""
 
 import json
+import shutil
 
 import keras
 import numpy as np
 import pytest
 
 from tests.export.lite_models import expected, full_image, scenes, tnet
-from tnet_keras.export import export_saved_model, export_tflite, load_predictor
+from tnet_keras.export import export_for_serving, export_tflite, load_predictor
 
 pytest.importorskip("ai_edge_litert.interpreter")
 NAMES = ["ant", "bée", "猫", "dog"]
@@ -20,8 +21,8 @@ def files(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     model = full_image() if request.param == "full image" else tnet(unit_norm=False)
     model.save(folder / "model.keras")
-    export_saved_model(model, folder / "saved_model" / "9")
-    export_saved_model(model, folder / "saved_model" / "10")
+    export_for_serving(model, folder / "saved_model", version=9, class_names=NAMES)
+    shutil.copytree(folder / "saved_model" / "9", folder / "saved_model" / "10")
     export_tflite(model, folder / "model.tflite", class_names=NAMES)
     return model, folder
 
@@ -31,7 +32,7 @@ def test_every_kind_answers_as_the_model(files, kind):
     model, folder = files
     predictor = load_predictor(folder / kind)
     assert predictor.image_size == model.image_size
-    assert predictor.class_names == (NAMES if kind == "model.tflite" else None)
+    assert predictor.class_names == (None if kind == "model.keras" else NAMES)
     images = scenes(model.image_size, 5)
     for part in (images, images[:1]):
         found, wanted = predictor(part), expected(model, part)
@@ -63,12 +64,8 @@ def test_class_names_of_the_run(files, tmp_path):
     (tmp_path / "checkpoints").mkdir()
     inside = tmp_path / "checkpoints" / "best.keras"
     inside.write_bytes((folder / "model.keras").read_bytes())
-    for content, names in (
-        ({"class_names": NAMES}, NAMES),
-        ({"class_names": ["a"]}, None),
-        ({}, None),
-    ):
-        (tmp_path / "report.json").write_text(json.dumps(content))
+    for written, names in ((NAMES, NAMES), (["a"], None)):
+        (tmp_path / "report.json").write_text(json.dumps({"class_names": written}))
         assert load_predictor(inside).class_names == names
 
 
@@ -93,7 +90,7 @@ def test_unknown_models(tmp_path):
     (tmp_path / "empty").mkdir()
     other.export(tmp_path / "foreign", verbose=False)
     for name, message in {
-        "absent.keras": "`model` must be a .keras file, a SavedModel folder or a .tflite .* not there",
+        "absent.keras": "`model` must be a .keras file, a SavedModel folder or .* not there",
         "model.onnx": "a .tflite file. Received: .* another file",
         "empty": "Received: .* a folder without saved_model.pb",
         "broken.keras": "`model` must be a .keras file that loads",

@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tnet_keras.ops.decode import DECODE_STATUSES, decode_image
 from tnet_keras.ops.still_images import composed
@@ -16,6 +16,11 @@ KINDS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
 COLOURS = Image.fromarray(PIXELS).resize((40, 30), Image.BILINEAR)
 ALPHA = Image.fromarray(np.tile(np.arange(40, dtype=np.uint8) * 6, (30, 1)))
+
+
+@pytest.fixture(autouse=True)
+def fresh_keras():
+    """Keras is not used, and clearing it would have TensorFlow prepare the graph anew."""
 
 
 def encoded(image, kind, **options):
@@ -114,8 +119,6 @@ def test_orientation_of_jpeg(orientation, order):
         value = value if isinstance(value, bytes) else struct.pack(end + "HH", value, 0)
         tiff += struct.pack(end + "HHI", tag, form, count) + value
     contents = encoded(COLOURS, "JPEG", exif=b"Exif\0\0" + tiff + b"\0" * 4)
-    from PIL import ImageOps
-
     expected = ImageOps.exif_transpose(Image.open(io.BytesIO(contents)))
     assert expected.size == ((40, 30) if orientation < 5 else (30, 40))
     result = decoded(contents)

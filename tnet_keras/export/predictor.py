@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tnet_keras import models
+from tnet_keras.export.signatures import attended
 from tnet_keras.export.tflite import read_tflite
 from tnet_keras.models.hard_attention import HardAttentionModel
 
@@ -28,7 +29,7 @@ class Predictor:
     Example:
 
     ```python
-    predictor = Predictor(lambda images: {"probabilities": np.ones((len(images), 1))}, (8, 8), ["a"])
+    predictor = Predictor(lambda images: {"probabilities": np.ones((len(images), 1))}, (8, 8))
     predictor(np.zeros((2, 8, 8, 3), np.uint8))["boxes"].shape    # (2, 0, 4)
     ```
     """
@@ -120,11 +121,9 @@ def _load_keras(path):
 
     @tf.function(autograph=False)
     def run(images):
-        if hasattr(model, "attend"):
-            outputs = model.attend(images)
-            names = ("probabilities", "boxes", "box_probabilities", "levels")
-            return {name: outputs[name] for name in names}
-        return {"probabilities": tf.nn.softmax(tf.cast(model(images, training=False), tf.float32))}
+        outputs = attended(model, images)
+        names = ("probabilities", "boxes", "box_probabilities", "levels")
+        return {name: outputs[name] for name in names}
 
     # An open batch axis: the last batch of a folder is traced no second time.
     spec = tf.TensorSpec((None, *model.image_size, 3), tf.uint8)
@@ -174,24 +173,25 @@ def _load_saved_model(folder):
             "`model` must be a SavedModel that loads. "
             f"Received: model={str(folder)!r} ({type(error).__name__}: {first})"
         ) from error
-    # Older exports say where they looked in `attend` only.
-    for name in ("attend", "serving_default"):
-        signature = loaded.signatures.get(name)
-        inputs = {} if signature is None else signature.structured_input_signature[1]
-        if list(inputs) == ["images"] and "probabilities" in signature.structured_outputs:
-            size = contract.get("image_size", inputs["images"].shape.as_list()[1:3])
-            if None not in size:
+    signature = loaded.signatures.get("serving_default")
+    inputs = {} if signature is None else signature.structured_input_signature[1]
+    if list(inputs) != ["images"] or "probabilities" not in signature.structured_outputs:
+        raise ValueError(
+            "`model` must have a signature with `images` and `probabilities`, as "
+            f"export_for_serving writes it. Received: model={str(folder)!r}"
+        )
+    size = contract.get("image_size") or inputs["images"].shape.as_list()[1:3]
+    if None in size:
+        raise ValueError(
+            "`model` must say its image size in assets.extra/contract.json, as export_for_serving "
+            f"writes it. Received: model={str(folder)!r}"
+        )
 
-                def run(images, signature=signature):
-                    return signature(images=tf.constant(images))
+    def run(images):
+        # By way of `loaded`: a signature alone does not keep the variables of its model alive.
+        return loaded.signatures["serving_default"](images=tf.constant(images))
 
-                predictor = Predictor(run, size, contract.get("class_names"))
-                predictor.loaded = loaded  # a signature does not keep its variables alive
-                return predictor
-    raise ValueError(
-        "`model` must have a signature with `images` and `probabilities`, and say its image size, "
-        f"as this package exports it. Received: model={str(folder)!r}"
-    )
+    return Predictor(run, size, contract.get("class_names"))
 
 
 def _load_tflite(path):

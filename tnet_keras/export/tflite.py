@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tnet_keras.export.signatures import attended
 from tnet_keras.export.whole_files import check_new_file, whole_files
 from tnet_keras.models import NTSNet
 from tnet_keras.models.hard_attention import HardAttentionModel
@@ -212,10 +213,7 @@ def _serving_function(model, locations):
     )
     def serving_default(images):
         with lite_operators():
-            if not hasattr(model, "attend"):
-                logits = tf.cast(model(images, training=False), tf.float32)
-                return {"probabilities": tf.nn.softmax(logits)}
-            outputs = model.attend(images, locations=locations)
+            outputs = attended(model, images, locations)
         answers = {"probabilities": outputs["probabilities"]}
         if outputs["boxes"].shape[1]:
             answers["boxes"] = outputs["boxes"]
