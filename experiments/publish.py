@@ -3,9 +3,9 @@
     python experiments/publish.py --run=runs/needle_digits --output=saved_models/needle_digits_tnet
 
 The folder gets `1/` (a SavedModel with warm-up requests), `model.keras` (without the optimizer),
-`model.tflite` (weights of 8 bits) and its description, `labels.txt`, and `README.md`, the model card: what it was
-trained on and how, what was measured, what it takes, and a SHA-256 of every file. It appears whole
-or not at all.
+`model.tflite` (weights of 8 bits) and its description, `labels.txt`, and `README.md`, the model
+card: what it was trained on and how, what was measured, what it takes, and a SHA-256 of every file.
+It appears whole or not at all.
 """
 
 import hashlib
