@@ -127,7 +127,8 @@ def _check_model(model, variant, allow_untrained):
             "`model` must choose by its scores: LiteRT would draw the same cells in every call. "
             f"Received: model={model.name!r} with selector='random'"
         )
-    # TensorFlow 2.21: the calibration of a model with NonMaxSuppression ends the whole process.
+    # TensorFlow 2.21: calibrating this model ends the whole process, most likely because of its
+    # NonMaxSuppression.
     if variant == "int8" and isinstance(model, NTSNet):
         raise ValueError(
             "`variant` must not be 'int8' for NTSNet: the suppression of overlapping anchors "
