@@ -17,7 +17,7 @@ from absl import flags
 
 from tnet_keras import training
 from tnet_keras.evaluation import profile, report
-from tnet_keras.export import export_saved_model
+from tnet_keras.export import export_for_serving
 from tnet_keras.training import command, loop
 from tnet_keras.visualization import draw_attention
 
@@ -213,7 +213,9 @@ def _main(experiment):
                 true_boxes=boxes[0] if boxes else None, **experiment.drawing(model),
             )  # fmt: skip
     if FLAGS.export and not (workdir / "saved_model" / "1").exists():
-        export_saved_model(model, workdir / "saved_model" / "1")
+        export_for_serving(
+            model, workdir / "saved_model", 1, data.class_names, allow_untrained=True
+        )
     report.write_report(measured, workdir)
     print(f"\n{report.markdown(measured)}\nWritten to {workdir}", flush=True)
     training.wait_for_all(strategy)

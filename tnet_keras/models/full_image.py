@@ -93,6 +93,17 @@ class FullImageClassifier(HardAttentionModel):
         """
         return self.classifier(self._features(images, training), training=training)
 
+    def aggregated_features(self, images):
+        """The vector of the image that the classifier sees (inference).
+
+        Args:
+            images: `[B, H, W, 3]`, uint8 or float, 0–255.
+
+        Returns:
+            `[B, D]`, the model's compute dtype.
+        """
+        return self._features(images, training=False)
+
     def _features(self, images, training):
         resize = downscale_view if self.antialias else resize_view
         view = resize(check_images(images), self.image_size)

@@ -129,6 +129,17 @@ class _ProposalModel(HardAttentionModel):
             }
         return outputs
 
+    def aggregated_features(self, images):
+        """The vector of image and parts that the combined head sees (inference).
+
+        Args:
+            images: `[B, 448, 448, 3]`, uint8 or float, 0–255.
+
+        Returns:
+            `[B, D]`, the model's compute dtype.
+        """
+        return self._forward(images, False, self.num_patches)["combined"]
+
     def _count(self, locations):
         if locations is None:
             return self.num_patches

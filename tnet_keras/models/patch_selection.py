@@ -196,6 +196,17 @@ class PatchSelectionClassifier(SelectingMixin, HardAttentionModel):
             "attended_logits": path["logits"],
         }
 
+    def aggregated_features(self, images):
+        """The aggregated vector of the K best patches, before the hidden layer (inference).
+
+        Args:
+            images: `[B, H, W, 3]`, uint8 or float, 0–255.
+
+        Returns:
+            `[B, D]`, the model's compute dtype.
+        """
+        return self._forward(images, False, self.selection.num_patches)["aggregated"]
+
     def _count(self, locations):
         if locations is None:
             return self.selection.num_patches

@@ -288,6 +288,17 @@ class TNet(HardAttentionModel):
             outputs["attended_logits"] = self.classifier(attended, training=False)
         return outputs
 
+    def aggregated_features(self, images):
+        """The aggregated vector that the classifier sees (inference, the model's own locations).
+
+        Args:
+            images: `[B, H, W, 3]`, uint8 or float, 0–255.
+
+        Returns:
+            `[B, D]`, the model's compute dtype.
+        """
+        return self.aggregation(self._traverse(images, None, False, "top_k")["features"])[0]
+
     def loss_terms(self, images, labels, training=True, sample_weight=None):
         """The terms of the loss by name, each weighted; `total` is their sum.
 

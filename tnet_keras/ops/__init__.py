@@ -1,6 +1,7 @@
 """Functions of tensors: no variables, no Keras state. One function, one equation."""
 
 from tnet_keras.ops.blending import blend_windows
+from tnet_keras.ops.decode import DECODE_STATUSES, decode_image
 from tnet_keras.ops.downscaling import downscale_view
 from tnet_keras.ops.patches import extract_patches, resize_view
 from tnet_keras.ops.perturbed_topk import (
@@ -20,8 +21,10 @@ from tnet_keras.ops.sinkhorn_topk import sinkhorn_top_k
 from tnet_keras.ops.suppression import greedy_suppression
 
 __all__ = [
+    "DECODE_STATUSES",
     "PERTURBED_TOP_K_MODES",
     "blend_windows",
+    "decode_image",
     "downscale_view",
     "extract_patches",
     "greedy_suppression",

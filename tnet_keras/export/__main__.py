@@ -1,0 +1,122 @@
+"""The command that exports a trained model for serving: `python -m tnet_keras.export --help`."""
+
+import pathlib
+import sys
+
+import keras
+from absl import flags
+
+from tnet_keras.export.saved_model import export_for_serving
+from tnet_keras.ops.decode import MAX_BYTES, MAX_PIXELS
+
+_USAGE = """Writes a trained model as a SavedModel that TensorFlow Serving loads.
+
+  python -m tnet_keras.export --model=runs/digits/model.keras --output=saved_models/digits
+"""
+
+
+def main(argv=None):
+    """Runs the command.
+
+    Args:
+        argv: list of str, the command line, the program's name first; None: the process's.
+
+    Returns:
+        Exit code: 0 done, 2 an error that was named in one line on stderr, 130 interrupted.
+    """
+    values = _define()
+    try:
+        rest = values(sys.argv if argv is None else argv)
+        if values.help:
+            print(f"{_USAGE}\n{values.get_help()}")
+            return 0
+        if rest[1:]:
+            raise flags.Error(f"Only flags are understood. Received: {' '.join(rest[1:])}")
+        for name in ("model", "output"):
+            if not values[name].value:
+                raise flags.Error(f"Flag --{name} must be given.")
+        folder = _export(values)
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, ImportError, flags.Error) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    print(f"Wrote {folder}")
+    return 0
+
+
+def _define():
+    values = flags.FlagValues()
+    only = {"flag_values": values}
+    flags.DEFINE_string("model", None, "The trained model, a .keras file.", **only)
+    flags.DEFINE_string(
+        "output", None, "Folder of the served model; its versions are folders in it.", **only
+    )
+    flags.DEFINE_integer(
+        "version", None, "Version to write (default: the next one).", lower_bound=1, **only
+    )
+    flags.DEFINE_string("class_names", None, "Text file with one class name a line.", **only)
+    flags.DEFINE_integer("top", 5, "Most classes to name.", lower_bound=1, **only)
+    flags.DEFINE_multi_string(
+        "locations", [],
+        "Further numbers of locations to serve, such as 3 or 2,1, or context for none; repeatable.",
+        **only,
+    )  # fmt: skip
+    flags.DEFINE_integer(
+        "max_pixels", MAX_PIXELS, "Largest image, height times width.", lower_bound=1, **only
+    )
+    flags.DEFINE_integer("max_bytes", MAX_BYTES, "Longest file.", lower_bound=1, **only)
+    flags.DEFINE_enum(
+        "on_bad_image", "status", ["status", "error"],
+        "Whether an unreadable image gets a status or fails the request.", **only,
+    )  # fmt: skip
+    flags.DEFINE_bool("warmup", True, "Also write warm-up requests (extra `serving`).", **only)
+    flags.DEFINE_bool("allow_untrained", False, "Export a model that made no step.", **only)
+    flags.DEFINE_bool("help", False, "Show this text.", short_name="?", **only)
+    return values
+
+
+def _export(values):
+    path = pathlib.Path(values.model)
+    if not path.is_file():
+        raise flags.Error(f"Flag --model must name a .keras file. Received: {values.model}")
+    class_names = None
+    if values.class_names:
+        class_names = pathlib.Path(values.class_names).read_text(encoding="utf-8").splitlines()
+    locations = [_parsed(text) for text in values.locations]
+    try:
+        model = keras.saving.load_model(path)
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        raise flags.Error(
+            f"Flag --model must name a .keras file of this package. Received: {values.model}: "
+            f"{str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        ) from error
+    return export_for_serving(
+        model,
+        values.output,
+        values.version,
+        class_names,
+        values.top,
+        locations,
+        values.max_pixels,
+        values.max_bytes,
+        on_bad_image=values.on_bad_image,
+        allow_untrained=values.allow_untrained,
+        warmup=(1,) if values.warmup else (),
+    )
+
+
+def _parsed(text):
+    if text == "context":
+        return ()
+    try:
+        return tuple(int(count) for count in text.split(","))
+    except ValueError:
+        raise flags.Error(
+            f"Flag --locations must be integers such as 2,1, or context. Received: {text}"
+        ) from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

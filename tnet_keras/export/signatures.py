@@ -1,0 +1,169 @@
+"""What a served model computes: from bytes or pixels to answers, as functions for signatures."""
+
+import tensorflow as tf
+
+from tnet_keras.ops import decode_image
+
+
+def read_images(image_bytes, image_size, max_pixels, max_bytes, background):
+    """Decodes files of mixed sizes and resizes them to one size.
+
+    One after the other: a batch needs no more memory for decoding than its largest image.
+
+    Args:
+        image_bytes: string `[B]`, see `decode_image`.
+        image_size: (height, width), pixels, of the model's images.
+        max_pixels: int, see `decode_image`.
+        max_bytes: int, see `decode_image`.
+        background: (red, green, blue), see `decode_image`.
+
+    Returns:
+        `(images, sizes, status)`: uint8 `[B, height, width, 3]`; int32 `[B, 2]`, height and width
+        of the upright image that was sent; int32 `[B]`, 0 = ok.
+    """
+
+    def read(contents):
+        image, status = decode_image(contents, max_pixels, max_bytes, background)
+        return resized(image[None], image_size)[0], tf.shape(image)[:2], status
+
+    return tf.map_fn(
+        read,
+        image_bytes,
+        parallel_iterations=1,
+        fn_output_signature=(
+            tf.TensorSpec((*image_size, 3), tf.uint8),
+            tf.TensorSpec((2,), tf.int32),
+            tf.TensorSpec((), tf.int32),
+        ),
+    )
+
+
+def resized(images, image_size):
+    """Resizes images as the training pipeline does: bilinear, half-pixel centres, no antialiasing.
+
+    Args:
+        images: uint8 `[B, h, w, 3]`, of any size.
+        image_size: (height, width), pixels.
+
+    Returns:
+        uint8 `[B, height, width, 3]`, aspect ratio not kept.
+    """
+
+    def resize():
+        changed = tf.image.resize(images, image_size, method="bilinear", antialias=False)
+        return tf.cast(tf.round(changed), tf.uint8)
+
+    same = tf.reduce_all(tf.shape(images)[1:3] == tf.constant(image_size))
+    # As large as it should be: nothing is copied.
+    return tf.ensure_shape(tf.cond(same, lambda: images, resize), (None, *image_size, 3))
+
+
+def attended(model, images, locations=None):
+    """The outputs of `attend`, for every model: without locations there are no boxes.
+
+    Args:
+        model: A model of the package.
+        images: uint8 `[B, H, W, 3]` of the model's image size.
+        locations: As in `attend`; None for the model's own.
+
+    Returns:
+        dict of tensors whose first axis is B; entry i (from 1) of a list `name` is `name_i`.
+    """
+    if hasattr(model, "attend"):
+        return named_outputs(model.attend(images, locations=locations))
+    logits = tf.cast(model(images, training=False), tf.float32)
+    batch = tf.shape(logits)[0]
+    return {
+        "logits": logits,
+        "probabilities": tf.nn.softmax(logits),
+        "boxes": tf.zeros([batch, 0, 4]),
+        "levels": tf.zeros([batch, 0], tf.int32),
+        "box_probabilities": tf.zeros([batch, 0]),
+    }
+
+
+def named_outputs(outputs):
+    """Flattens what `attend` returns into one dict of tensors, as a signature needs it.
+
+    Args:
+        outputs: dict of tensors and of lists of tensors.
+
+    Returns:
+        dict of tensors; entry i (from 1) of the list `name` is called `name_i`.
+    """
+    result = {}
+    for name, value in outputs.items():
+        if isinstance(value, (list, tuple)):
+            result.update({f"{name}_{index}": item for index, item in enumerate(value, start=1)})
+        else:
+            result[name] = value
+    return result
+
+
+def answer(outputs, class_names, top, sizes, image_size):
+    """What a client asks for: classes, confidence and where the model looked.
+
+    Args:
+        outputs: dict from `attended`.
+        class_names: list of C str.
+        top: int, k, how many classes are named.
+        sizes: int32 `[B, 2]`, height and width of the images that were sent.
+        image_size: (height, width) of the model's images, which `outputs` refers to.
+
+    Returns:
+        dict: `probabilities` float32 `[B, C]`; `labels` string `[B, k]` and `scores` float32
+        `[B, k]`, the most probable classes, best first; `boxes` float32 `[B, T, 4]`, `(y0, x0, y1,
+        x1)` in pixels of the upright image that was sent; `box_scores` float32 `[B, T]`, the
+        probability of each chosen location; `levels` int32 `[B, T]`; `image_sizes` int32 `[B, 2]`.
+    """
+    probabilities = tf.cast(outputs["probabilities"], tf.float32)
+    scores, best = tf.math.top_k(probabilities, top)
+    return {
+        "probabilities": probabilities,
+        "labels": tf.gather(tf.constant(class_names), best),
+        "scores": scores,
+        "boxes": sent_boxes(outputs["boxes"], sizes, image_size),
+        "box_scores": tf.cast(outputs["box_probabilities"], tf.float32),
+        "levels": outputs["levels"],
+        "image_sizes": sizes,
+    }
+
+
+def sent_boxes(boxes, sizes, image_size):
+    """Boxes of the resized images in pixels of the images that were sent.
+
+    Args:
+        boxes: float32 `[B, T, 4]`.
+        sizes: int32 `[B, 2]`, height and width of the images that were sent.
+        image_size: (height, width) of the resized images.
+
+    Returns:
+        float32 `[B, T, 4]`.
+    """
+    scale = tf.cast(sizes, tf.float32) / tf.constant(image_size, tf.float32)
+    return boxes * tf.concat([scale, scale], axis=-1)[:, None]
+
+
+def with_status(outputs, status, fail):
+    """Blanks the answers to images that could not be read, and adds the statuses.
+
+    Args:
+        outputs: dict of tensors whose first axis is B.
+        status: int32 `[B]`, positions in `DECODE_STATUSES`.
+        fail: Whether one bad image fails the whole request instead.
+
+    Returns:
+        dict: `outputs`, in which the rows of bad images are 0 (or the empty string); `status`.
+    """
+    if fail:
+        message = "every image must be readable (status 0)"
+        with tf.control_dependencies([tf.debugging.assert_equal(status, 0, message)]):
+            status = tf.identity(status)
+    good = tf.equal(status, 0)
+
+    def blanked(value):
+        shape = tf.concat([tf.shape(good), tf.ones([tf.rank(value) - 1], tf.int32)], axis=0)
+        nothing = tf.constant("" if value.dtype == tf.string else 0, value.dtype)
+        return tf.ensure_shape(tf.where(tf.reshape(good, shape), value, nothing), value.shape)
+
+    return {name: blanked(value) for name, value in outputs.items()} | {"status": status}
