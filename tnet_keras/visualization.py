@@ -207,3 +207,28 @@ def _draw_title(axes, probabilities, label, class_names):
         pad=4,
         parse_math=False,  # class names may hold dollar signs
     )
+
+
+def draw_boxes(picture, boxes, levels, caption, path):
+    """Draws one picture with the boxes a model chose, and writes it as a PNG of the same size.
+
+    Args:
+        picture: uint8 `[H, W, 3]`.
+        boxes: `[T, 4]`, `(y0, x0, y1, x1)` in pixels of the picture, half-open.
+        levels: `[T]` integers from 2, by which boxes are coloured.
+        caption: Text for the upper left corner.
+        path: PNG file to write; its folder must exist.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    image = Image.fromarray(np.asarray(picture))
+    pen = ImageDraw.Draw(image)
+    line = max(1, round(max(image.size) / 300))
+    for (y0, x0, y1, x1), level in zip(np.asarray(boxes), np.asarray(levels), strict=True):
+        colour = _LEVEL_COLOURS[(int(level) - 2) % len(_LEVEL_COLOURS)]
+        corners = (x0, y0, max(x0, x1 - 1), max(y0, y1 - 1))
+        pen.rectangle(corners, outline=colour, width=line)
+    font = ImageFont.load_default(max(10, round(max(image.size) / 40)))
+    pen.rectangle(pen.textbbox((2, 2), caption, font=font), fill="black")
+    pen.text((2, 2), caption, fill="white", font=font)
+    image.save(path, format="PNG")

@@ -137,7 +137,11 @@ class PatchSelection(Selector):
             result["patches"] = self._blend(images, result["indicators"])
         else:
             result["patches"] = self._slice(images, chosen)
-        return {**result, "boxes": tf.gather(tf.constant(self.boxes), chosen)}
+        return {**result, "boxes": tf.cast(self._boxes_of(chosen), tf.float32)}
+
+    def _boxes_of(self, chosen):
+        # Whole numbers as integers: a quantised export would round the floats of a table.
+        return tf.gather(tf.constant(self.boxes.astype(np.int32)), chosen)
 
     def _blend(self, images, indicators):
         total, first = 0.0, 0
@@ -157,7 +161,7 @@ class PatchSelection(Selector):
         return tf.reshape(flat, [-1, k, *self.patch_size, channels])
 
     def _slice(self, images, chosen):
-        boxes = tf.gather(tf.constant(self.boxes), chosen)
+        boxes = self._boxes_of(chosen)
         if len(self.groups) > 1:
             return extract_patches(images, boxes, size=self.patch_size, pad_value=self.pad_value)
         outside = np.max([-self.boxes[:, :2], self.boxes[:, 2:] - self.image_size])

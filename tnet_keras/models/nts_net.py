@@ -374,7 +374,9 @@ class NTSNet(_ProposalModel):
     def _propose(self, images, scores, training, count, selected):
         if selected is None:
             selected = greedy_suppression(_ANCHORS, scores, count, _IOU_THRESHOLD)
-        boxes = tf.gather(tf.constant(_ANCHORS), selected)
+        # Whole numbers as integers: a quantised export would round the floats of a table.
+        boxes = tf.gather(tf.constant(_ANCHORS.astype(np.int32)), selected)
+        boxes = tf.cast(boxes, tf.float32)
         patches = extract_patches(images, boxes, size=self.patch_size)
         return {"patches": patches, "selected": selected, "boxes": boxes}
 

@@ -1,5 +1,6 @@
 """TNet's way through the scales: view, score, select, cut, and again."""
 
+import numpy as np
 import tensorflow as tf
 
 from tnet_keras.ops import (
@@ -41,7 +42,8 @@ def traverse(model, images, locations, training, selection, cells, num_samples):
     if num_samples > 1:  # the first look is the same for all samples of an image
         features_map = tf.repeat(features_map, num_samples, axis=0)
         vector = tf.repeat(vector, num_samples, axis=0)
-    whole = tf.constant([[[0.0, 0.0, height, width]]], tf.float32)
+    # Integers until the end: floats would be rounded in a quantised export.
+    whole = tf.constant([[[0, 0, height, width]]], tf.int32)
     boxes = bounds = tf.tile(whole, [rows, 1, 1])
     positions = tf.zeros([rows, 1, 3], tf.float32)
     views, margin = 1, 0
@@ -107,7 +109,7 @@ def traverse(model, images, locations, training, selection, cells, num_samples):
         return tf.concat(parts, axis=1) if parts else tf.zeros([rows, 0, *tail], tf.float32)
 
     path["features"] = tf.concat(features, axis=1)
-    path["boxes"] = joined(all_boxes, 4)
+    path["boxes"] = tf.cast(joined(all_boxes, 4), tf.float32)
     path["log_probs"] = joined(log_probs)
     path["box_probabilities"] = joined(probabilities)
     levels = tf.reshape(tf.constant(path["levels"], tf.int32), [1, -1])
@@ -160,8 +162,8 @@ def _choose(model, logits, k, selection, forced, training):
 
 
 def _children(grid, parent_size, parents, chosen, k):
-    """Boxes of the chosen cells in image pixels: `[R, G, 4]`, `[R·G, k]` → `[R, G·k, 4]`."""
-    relative = tf.gather(tf.constant(grid.boxes(*parent_size)), chosen)
+    """Boxes of the chosen cells in image pixels, int32: `[R, G, 4]`, `[R·G, k]` → `[R, G·k, 4]`."""
+    relative = tf.gather(tf.constant(grid.boxes(*parent_size).astype(np.int32)), chosen)
     origin = tf.reshape(parents[..., :2], [-1, 1, 2])
     boxes = relative + tf.concat([origin, origin], axis=-1)
     return tf.reshape(boxes, [-1, parents.shape[1] * k, 4])

@@ -1,11 +1,33 @@
 """Cutting boxes out of large images: only the pixels of the chosen boxes are ever read."""
 
+import contextlib
+import contextvars
 import operator
 
+import numpy as np
 import tensorflow as tf
 
 # TNet pads with zeros after mapping pixels to [-1, 1]: mid-grey in the 0-255 range kept here.
 MID_GREY = 127.5
+# Whether what is traced now goes to TFLite, which has no resize from integers to floats.
+_for_lite = contextvars.ContextVar("for_lite", default=False)
+
+
+@contextlib.contextmanager
+def lite_operators():
+    """Inside, whole images are resized by operators that TFLite has built in.
+
+    `tf.image.resize` of uint8 has no kernel there, and a float copy of a large image would cost
+    four times its memory. Gathering the rows and columns that are read gives the same numbers.
+
+    Yields:
+        None.
+    """
+    token = _for_lite.set(True)
+    try:
+        yield
+    finally:
+        _for_lite.reset(token)
 
 
 def check_rank(name, tensor, rank, meaning):
@@ -77,7 +99,29 @@ def resize_view(images, size):
         return tf.cast(images, tf.float32)
     if images.dtype in (tf.bfloat16, tf.int8, tf.uint32, tf.uint64):
         images = tf.cast(images, tf.float32)
+    if _for_lite.get() and images.dtype.is_integer and None not in images.shape[1:3]:
+        return _resize_by_gathering(images, size)
     return tf.cast(tf.image.resize(images, size, method="bilinear", antialias=False), tf.float32)
+
+
+def _resize_by_gathering(images, size):
+    """What `tf.image.resize` gives, from the rows and columns that it reads and no others."""
+
+    def taps(length, count):
+        position = (np.arange(count, dtype=np.float32) + np.float32(0.5)) * np.float32(
+            length / count
+        ) - np.float32(0.5)
+        first = np.floor(position)
+        index = np.clip([first, first + 1], 0, length - 1).astype(np.int32)
+        return index, position - first
+
+    (row, row_fraction), (column, column_fraction) = map(taps, images.shape[1:3], size)
+    values = tf.gather(tf.gather(images, row.ravel(), axis=1), column.ravel(), axis=2)
+    values = tf.cast(values, tf.float32)
+    left, right = values[:, :, : size[1]], values[:, :, size[1] :]
+    values = left + (right - left) * tf.constant(column_fraction[:, None])
+    top, bottom = values[:, : size[0]], values[:, size[0] :]
+    return top + (bottom - top) * tf.constant(row_fraction[:, None, None])
 
 
 def extract_patches(images, boxes, size, box_size=None, bounds=None, margin=0, pad_value=MID_GREY):
@@ -96,8 +140,8 @@ def extract_patches(images, boxes, size, box_size=None, bounds=None, margin=0, p
 
     Args:
         images: `[B, H, W, C]`, integer or float, range kept (0–255 by convention). `H`, `W` static.
-        boxes: `[B, T, 4]` half-open `(y0, x0, y1, x1)` in pixels of the images. Any part outside
-            the image reads as `pad_value`.
+        boxes: `[B, T, 4]` half-open `(y0, x0, y1, x1)` in pixels of the images, float or integer.
+            Any part outside the image reads as `pad_value`.
         size: `(height, width)` of every patch, pixels.
         box_size: `(height, width)` of every box in pixels, static integers, or None.
         bounds: Optional `[B, T, 4]` in pixels: what lies outside reads as `pad_value` too. TNet's
@@ -114,7 +158,7 @@ def extract_patches(images, boxes, size, box_size=None, bounds=None, margin=0, p
             `box_size` is larger than the image with its margin.
     """
     images = tf.convert_to_tensor(images)
-    boxes = tf.stop_gradient(tf.cast(boxes, tf.float32))
+    boxes = _as_boxes(boxes, box_size)
     check_rank("images", images, 4, "[B, H, W, C]")
     _check_boxes("boxes", boxes)
     if images.shape[1] is None or images.shape[2] is None:
@@ -123,7 +167,7 @@ def extract_patches(images, boxes, size, box_size=None, bounds=None, margin=0, p
             f"Received: images.shape={images.shape}"
         )
     if bounds is not None:
-        bounds = tf.cast(bounds, tf.float32)
+        bounds = _as_boxes(bounds, box_size)
         _check_boxes("bounds", bounds)
     size = check_size("size", size)
     if boxes.shape[1] == 0:
@@ -131,6 +175,13 @@ def extract_patches(images, boxes, size, box_size=None, bounds=None, margin=0, p
     if box_size is None:
         return _gather_taps(images, boxes, size, bounds, pad_value)
     return _slice(images, boxes, size, check_size("box_size", box_size), bounds, margin, pad_value)
+
+
+def _as_boxes(boxes, box_size):
+    """Whole-numbered boxes stay integers where they are sliced: TFLite would quantise floats."""
+    boxes = tf.stop_gradient(tf.convert_to_tensor(boxes))
+    whole = box_size is not None and boxes.dtype.is_integer
+    return tf.cast(boxes, tf.int32 if whole else tf.float32)
 
 
 def _slice(images, boxes, size, box_size, bounds, margin, pad_value):
@@ -149,7 +200,10 @@ def _slice(images, boxes, size, box_size, bounds, margin, pad_value):
         # TFLite in TensorFlow 2.21; a value other than 0 gives PadV2, which is one.
         sides = [margin, margin]
         images = tf.pad(images, [[0, 0], sides, sides, [0, 0]], constant_values=1)
-    starts = tf.cast(tf.round(boxes[..., :2]), tf.int32) + margin
+    starts = boxes[..., :2]
+    if not boxes.dtype.is_integer:
+        starts = tf.cast(tf.round(starts), tf.int32)
+    starts += margin
     last = tf.constant([height + 2 * margin - box_size[0], width + 2 * margin - box_size[1]])
     starts = tf.reshape(tf.clip_by_value(starts, 0, last), [-1, 2])
     owners = tf.repeat(tf.range(batch), count)
@@ -169,7 +223,7 @@ def _slice(images, boxes, size, box_size, bounds, margin, pad_value):
     if margin or bounds is not None:
         windows = _mask_outside(
             tf.cast(windows, tf.float32),
-            tf.cast(starts - margin, tf.float32),
+            starts - margin,
             None if bounds is None else tf.reshape(bounds, [-1, 4]),
             (height, width),
             pad_value,
@@ -182,9 +236,10 @@ def _mask_outside(windows, starts, bounds, image_size, pad_value):
     """Replaces the pixels of windows `[N, h, w, C]` outside the image or bounds."""
     inside = []
     for axis in (0, 1):
-        position = starts[:, axis, None] + tf.range(windows.shape[1 + axis], dtype=tf.float32)
-        ok = (position >= 0.0) & (position < float(image_size[axis]))
+        position = starts[:, axis, None] + tf.range(windows.shape[1 + axis])
+        ok = (position >= 0) & (position < image_size[axis])
         if bounds is not None:
+            position = tf.cast(position, bounds.dtype)
             ok &= (position >= bounds[:, axis, None]) & (position < bounds[:, 2 + axis, None])
         inside.append(ok)
     keep = inside[0][:, :, None, None] & inside[1][:, None, :, None]

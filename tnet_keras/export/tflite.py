@@ -1,0 +1,306 @@
+"""LiteRT (TensorFlow Lite) files for phones and small computers: built-in operators only."""
+
+import contextlib
+import hashlib
+import io
+import json
+import logging
+import os
+import pathlib
+import tempfile
+import warnings
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tnet_keras.export.whole_files import check_new_file, whole_files
+from tnet_keras.models import NTSNet
+from tnet_keras.models.hard_attention import HardAttentionModel
+from tnet_keras.ops.checks import check_one_of
+from tnet_keras.ops.patches import lite_operators
+
+VARIANTS = ("float32", "float16", "dynamic_range", "int8")
+#: Images that int8 is calibrated with; more are not read.
+MOST_REPRESENTATIVE = 200
+_PREPROCESSING = (
+    "decode to RGB, upright (Exif orientation applied), transparency composed onto white",
+    "resize the whole image to image_size: bilinear, half-pixel centres, no antialiasing, aspect "
+    "ratio not kept",
+    "round to uint8, 0-255; scaling is part of the model",
+)
+
+
+def export_tflite(
+    model,
+    path,
+    variant="float32",
+    representative=None,
+    class_names=None,
+    locations=None,
+    allow_untrained=False,
+    overwrite=False,
+):
+    """Writes a LiteRT file for one image at a time, and a JSON file that says how to use it.
+
+    Signature `serving_default`: `images`, uint8 `[1, H, W, 3]`, RGB, of the model's image size, to
+
+    * `probabilities` float32 `[1, C]`;
+    * of models that attend: `boxes` float32 `[1, T, 4]`, `(y0, x0, y1, x1)` in pixels of the image
+      given; `box_scores` float32 `[1, T]`, the probability of each chosen location; `levels` int32
+      `[1, T]`.
+
+    Only operators that every LiteRT interpreter has built in are used. Boxes are whole numbers in
+    every variant: they are computed as integers, which are not quantised. Which cells are chosen
+    depends on the network, whose numbers "int8" changes most.
+
+    `path` with ".json" appended holds class names, image size, preprocessing, outputs, variant,
+    sizes and the SHA-256 of the file.
+
+    Args:
+        model: A built model of this package that computes in float32.
+        path: File to write, ending in ".tflite"; missing folders are made.
+        variant: "float32"; "float16": weights of half the size; "dynamic_range": weights of 8 bits,
+            arithmetic in float; "int8": weights and activations of 8 bits where operators allow.
+        representative: For "int8": uint8 images `[n, H, W, 3]` of the model's image size as the
+            training pipeline gives them, or an iterable of such batches, of which the first 200
+            images are used.
+        class_names: C str, or None for "0", "1", ….
+        locations: As in the model's `attend`, or None for its own.
+        allow_untrained: Whether a model whose optimiser has made no step is exported.
+        overwrite: Whether files that are there may be replaced.
+
+    Returns:
+        `pathlib.Path` of the file.
+
+    Raises:
+        ValueError: If an argument is outside its range, the model is not built, not trained, not
+            finite, does not compute in float32, or uses what LiteRT has not: a random selection;
+            with "int8", the suppression of overlapping anchors of `NTSNet`.
+        FileExistsError: If a file is there and `overwrite` is false.
+    """
+    check_one_of("variant", variant, VARIANTS)
+    _check_model(model, variant, allow_untrained)
+    names = _checked_names(model, class_names)
+    images = _checked_representative(representative, variant, tuple(model.image_size))
+    path = check_new_file("path", path, ".tflite", overwrite)
+    sidecar = check_new_file("path", f"{path}.json", ".json", overwrite)
+    function = _serving_function(model, locations)  # raises where `locations` do not fit
+    content = _convert(model, function, variant, images)
+    outputs = {
+        name: {"shape": list(spec.shape), "dtype": spec.dtype.name}
+        for name, spec in function.structured_outputs.items()
+    }
+    contract = {
+        "class_names": names,
+        "image_size": list(model.image_size),
+        "input": {"name": "images", "shape": [1, *model.image_size, 3], "dtype": "uint8"},
+        "preprocessing": _PREPROCESSING,
+        "outputs": outputs,
+        "boxes": "(y0, x0, y1, x1), pixels of the input image, half-open",
+        "model": type(model).__name__,
+        "variant": variant,
+        "representative_images": None if images is None else len(images),
+        "bytes": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "tensorflow": tf.__version__,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_files(sidecar, path) as (description, file):
+        text = json.dumps(contract, indent=1, ensure_ascii=False) + "\n"
+        description.write_text(text, encoding="utf-8")
+        file.write_bytes(content)
+    return path
+
+
+def _check_model(model, variant, allow_untrained):
+    if not isinstance(model, HardAttentionModel):
+        raise ValueError(
+            f"`model` must be a model of tnet_keras. Received: model={type(model).__name__}"
+        )
+    if not model.built:
+        raise ValueError(f"`model` must be built. Received: model={model.name!r}, not built")
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is not None and int(optimizer.iterations) == 0 and not allow_untrained:
+        raise ValueError(
+            "`model` must be trained, or allow_untrained=True. "
+            f"Received: model={model.name!r}, whose optimizer has made no step"
+        )
+    dtypes = {layer.compute_dtype for layer in model._flatten_layers()}
+    if dtypes != {"float32"}:
+        raise ValueError(
+            "`model` must compute in float32; load its file under that policy. "
+            f"Received: model={model.name!r} with {', '.join(sorted(dtypes))}"
+        )
+    for variable in model.weights:
+        values = np.asarray(keras.ops.convert_to_numpy(variable))
+        if not np.isfinite(values.astype(np.float32)).all():
+            raise ValueError(
+                "`model` must have finite weights. "
+                f"Received: model={model.name!r} with NaN or infinity in {variable.path}"
+            )
+    selectors = [model] + [getattr(model, name, None) for name in ("selection", "chooser")]
+    if any(getattr(part, "selector", None) == "random" for part in selectors):
+        raise ValueError(
+            "`model` must choose by its scores: LiteRT would draw the same cells in every call. "
+            f"Received: model={model.name!r} with selector='random'"
+        )
+    # TensorFlow 2.21: the calibration of a model with NonMaxSuppression ends the whole process.
+    if variant == "int8" and isinstance(model, NTSNet):
+        raise ValueError(
+            "`variant` must not be 'int8' for NTSNet: the suppression of overlapping anchors "
+            f"cannot be calibrated. Received: variant={variant!r}"
+        )
+
+
+def _checked_names(model, class_names):
+    names = range(model.num_classes) if class_names is None else class_names
+    names = [str(name) for name in names]
+    if isinstance(class_names, str) or len(names) != model.num_classes:
+        raise ValueError(
+            f"`class_names` must be {model.num_classes} names, one per class. "
+            f"Received: {len(names)} names"
+        )
+    return names
+
+
+def _checked_representative(representative, variant, image_size):
+    """uint8 `[n, H, W, 3]`, or None for other variants than int8."""
+    if variant != "int8":
+        if representative is not None:
+            raise ValueError(
+                "`representative` is for variant='int8' only. "
+                f"Received: representative with variant={variant!r}"
+            )
+        return None
+    wanted = f"uint8 images [n, {image_size[0]}, {image_size[1]}, 3]"
+    if representative is None:
+        raise ValueError(
+            f"`representative` must be {wanted} for variant='int8'. Received: representative=None"
+        )
+    if hasattr(representative, "shape"):
+        representative = [representative]
+    batches, count = [], 0
+    try:
+        for batch in representative:
+            batch = np.asarray(batch)
+            if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[1:] != (*image_size, 3):
+                raise ValueError(
+                    f"`representative` must be {wanted}. "
+                    f"Received: {batch.dtype.name} of shape {batch.shape}"
+                )
+            batches.append(batch[: MOST_REPRESENTATIVE - count])
+            count += len(batches[-1])
+            if count >= MOST_REPRESENTATIVE:
+                break
+    except TypeError:
+        raise ValueError(
+            f"`representative` must be {wanted}, or an iterable of such. "
+            f"Received: {type(representative).__name__}"
+        ) from None
+    if not count:
+        raise ValueError(f"`representative` must be {wanted}, n >= 1. Received: no images")
+    return np.concatenate(batches)
+
+
+def _serving_function(model, locations):
+    """The signature as a traced function."""
+
+    @tf.function(
+        input_signature=[tf.TensorSpec((1, *model.image_size, 3), tf.uint8, name="images")],
+        autograph=False,
+    )
+    def serving_default(images):
+        with lite_operators():
+            if not hasattr(model, "attend"):
+                logits = tf.cast(model(images, training=False), tf.float32)
+                return {"probabilities": tf.nn.softmax(logits)}
+            outputs = model.attend(images, locations=locations)
+        answers = {"probabilities": outputs["probabilities"]}
+        if outputs["boxes"].shape[1]:
+            answers["boxes"] = outputs["boxes"]
+            answers["box_scores"] = outputs["box_probabilities"]
+            answers["levels"] = outputs["levels"]
+        return answers
+
+    return serving_default.get_concrete_function()
+
+
+def _convert(model, function, variant, images):
+    """The bytes of the file."""
+    module = tf.Module()
+    module.variables_of_model = [v._value for v in model.variables]
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        saved = str(pathlib.Path(folder) / "saved_model")
+        tf.saved_model.save(module, saved, signatures={"serving_default": function})
+        converter = tf.lite.TFLiteConverter.from_saved_model(
+            saved, signature_keys=["serving_default"]
+        )
+        operators = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        if variant != "float32":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if variant == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        if variant == "int8":
+            converter.representative_dataset = lambda: ({"images": x[None]} for x in images)
+            # What has no 8 bit kernel (the selection, the encoding of places) stays as it is.
+            operators = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8, *operators]
+        converter.target_spec.supported_ops = operators
+        try:
+            return converter.convert()
+        except Exception as error:
+            # The converter's own class of errors is private.
+            if type(error).__name__ != "ConverterError":
+                raise
+            first = str(error).split("\n")[0]
+            raise ValueError(
+                "`model` must convert to built-in operators of LiteRT. "
+                f"Received: model={type(model).__name__}, whose conversion says: {first}"
+            ) from error
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Keeps the notes of the converter and of its calibration from the terminal."""
+    logger = logging.getLogger("tensorflow")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        # TensorFlow 2.21 calibrates with an interpreter of its own that says it is deprecated.
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def read_tflite(path):
+    """Reads a LiteRT file that `export_tflite` wrote.
+
+    Args:
+        path: The file; its description lies beside it.
+
+    Returns:
+        `(content, contract)`: bytes, and the dict of the description.
+
+    Raises:
+        ValueError: If the description is missing or of another file.
+    """
+    path = pathlib.Path(os.fspath(path))
+    content, sidecar = path.read_bytes(), pathlib.Path(f"{path}.json")
+    try:
+        contract = json.loads(sidecar.read_text(encoding="utf-8"))
+        names, size, digest = (contract[key] for key in ("class_names", "image_size", "sha256"))
+        if not isinstance(names, list) or len(size) != 2:
+            raise ValueError("class_names or image_size")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"`model` must have its description beside it, as export_tflite writes it. "
+            f"Received: {str(sidecar)!r} that cannot be read ({error})"
+        ) from error
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise ValueError(
+            f"`model` must be the file that its description is of. Received: model={str(path)!r} "
+            "with another SHA-256"
+        )
+    return content, contract
