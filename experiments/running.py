@@ -189,6 +189,7 @@ def _main(experiment):
         "name": FLAGS.name,
         "command": command.command_line(),
         "dataset": FLAGS.dataset,
+        "class_names": list(data.class_names),
         "preset": FLAGS.preset,
         "seed": FLAGS.seed,
         "train_seconds": result.train_seconds,
