@@ -14,13 +14,15 @@ from tnet_keras.export.files import find_images
 from tnet_keras.export.transports import transport
 from tnet_keras.ops.decode import DECODE_STATUSES
 
+# As `experiments/predict.py` has it.
+SOME_BAD = 3
 # A batch is sent when it has reached this many bytes, however few images it holds.
 _BATCH_BYTES = 2**25
 _USAGE = """Asks a model server about images and prints one line for each.
 
   python -m tnet_keras.export.client --server=http://localhost:8501 --model=digits --images=folder
 
-Exit code: 0 every image was read, 1 some could not be, 2 an error, 130 interrupted.
+Exit code: 0 every image was read, 3 some could not be, 2 an error, 130 interrupted.
 """
 
 
@@ -215,7 +217,7 @@ def main(argv=None):
         argv: list of str, the command line, the program's name first; None: the process's.
 
     Returns:
-        Exit code: 0 every image was read, 1 some could not be, 2 an error that was named in one
+        Exit code: 0 every image was read, 3 some could not be, 2 an error that was named in one
         line on stderr, 130 interrupted.
     """
     values = _define()
@@ -271,7 +273,7 @@ def _print_answers(values):
             # A terminal may refuse the undecodable bytes of a name.
             shown = path.encode("utf-8", "replace").decode("utf-8")
             print(f"{shown}: {_line(answer)}", flush=True)
-    return 1 if bad else 0
+    return SOME_BAD if bad else 0
 
 
 def _line(answer):

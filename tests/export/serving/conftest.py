@@ -1,6 +1,7 @@
 """One small trained-enough model, served by the stand-in for TensorFlow Serving, and some files."""
 
 import io
+import socket
 
 import numpy as np
 import PIL.Image
@@ -33,6 +34,13 @@ def model_config(folder, name="fruit", policy=""):
         f"model_config_list {{ config {{ name: '{name}' base_path: '{folder}' "
         f"model_platform: 'tensorflow' {policy} }} }}"
     )
+
+
+def free_port():
+    """A port where nobody listens."""
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        return found.getsockname()[1]
 
 
 def picture(height, width, seed=0):

@@ -102,13 +102,19 @@ class Servables:
     """
 
     def __init__(self, config):
-        parsed = text_format.Parse(config, model_server_config_pb2.ModelServerConfig())
-        self._configs = {one.name: one for one in parsed.model_config_list.config}
-        self._versions = {name: {} for name in self._configs}
-        self._ended = {name: set() for name in self._configs}
+        self._configs, self._versions, self._ended = {}, {}, {}
         self._lock = threading.Lock()
-        for name in self._configs:
-            self._look(name)
+        self.configure(config)
+
+    def configure(self, config):
+        """Takes a new text of the model config file, and loads what it asks for."""
+        parsed = text_format.Parse(config, model_server_config_pb2.ModelServerConfig())
+        with self._lock:
+            self._configs = {one.name: one for one in parsed.model_config_list.config}
+            for name in self._configs:
+                self._versions.setdefault(name, {})
+                self._ended.setdefault(name, set())
+                self._look(name)
 
     def find(self, name, version=None, label=None):
         """The `Version` to ask: that of a number or a label, or the newest."""

@@ -9,16 +9,9 @@ import threading
 import numpy as np
 import pytest
 
-from tests.export.serving.conftest import as_file, picture
+from tests.export.serving.conftest import as_file, free_port, picture
 from tnet_keras.export import client as client_module
 from tnet_keras.export.client import ServingClient, main
-
-
-def free_port():
-    """A port where nobody listens."""
-    with socket.socket() as found:
-        found.bind(("localhost", 0))
-        return found.getsockname()[1]
 
 
 @pytest.fixture(params=["rest", "grpc"])
@@ -198,7 +191,7 @@ def test_command(address, files, tmp_path, capsys):
         assert line.count("(") == len(answer["boxes"]) == 2
     (tmp_path / "a.png").write_bytes(files[0].read_bytes())
     (tmp_path / "b.png").write_bytes(b"")
-    assert main([*command, f"--images={tmp_path}", "--batch_size=1", "--version=1"]) == 1
+    assert main([*command, f"--images={tmp_path}", "--batch_size=1", "--version=1"]) == 3
     lines = capsys.readouterr().out.splitlines()
     assert lines[1] == f"{tmp_path / 'b.png'}: not read: empty"
 
