@@ -38,7 +38,7 @@ class ServingClient:
         signature: A signature of the model, such as "classify_bytes" (images as files), "attend" or
             "serving_default" (pixels).
         version: int ≥ 1, or None for the newest.
-        timeout: Seconds that one request may take, > 0.
+        timeout: Seconds to wait for an answer, > 0.
         batch_size: int ≥ 1, most images in a request. For `serving_default`, only images of one
             size share a request.
 
@@ -252,7 +252,7 @@ def _define():
     )
     flags.DEFINE_string("signature", "classify_bytes", "Signature that takes bytes.", **only)
     flags.DEFINE_integer("version", None, "Default: the newest.", lower_bound=1, **only)
-    flags.DEFINE_float("timeout", 60.0, "Seconds that a request may take.", **only)
+    flags.DEFINE_float("timeout", 60.0, "Seconds to wait for an answer.", **only)
     flags.DEFINE_integer("batch_size", 16, "Images in a request.", lower_bound=1, **only)
     flags.DEFINE_bool("help", False, "Show this text.", short_name="?", **only)
     return values

@@ -1,7 +1,9 @@
 """Two ways to reach a model server, with one face: JSON over HTTP, and gRPC."""
 
 import base64
+import http.client
 import json
+import re
 import urllib.error
 import urllib.request
 
@@ -19,7 +21,7 @@ def transport(server, model, version, timeout):
             gRPC.
         model: Name that the model is served under.
         version: int, or None for the newest.
-        timeout: Seconds that one request may take.
+        timeout: Seconds to wait for an answer.
 
     Returns:
         `Rest` or `Grpc`.
@@ -123,13 +125,18 @@ class Rest:
             raise _unreachable(self._server, error.reason) from error
         except OSError as error:
             raise _unreachable(self._server, error) from error
+        except http.client.HTTPException as error:  # such as a gRPC port
+            raise self._no_rest(f"{type(error).__name__}: {error}") from error
         answer = _parsed(body)
         if not isinstance(answer, dict):
-            raise RuntimeError(
-                f"`server` must speak the REST interface of TensorFlow Serving. "
-                f"Received: server={self._server!r}, which answered {_text(body)!r}"
-            )
+            raise self._no_rest(_text(body))
         return answer
+
+    def _no_rest(self, text):
+        return RuntimeError(
+            "`server` must speak the REST interface of TensorFlow Serving. "
+            f"Received: server={self._server!r}, which answered {_one_line(text)!r}"
+        )
 
     def _refusal(self, signature, code, body):
         answer = _parsed(body)
@@ -280,7 +287,7 @@ def _too_slow(server, timeout):
 def _refusal(server, model, version, signature, missing, text):
     """What to raise when the server answers, but not what was asked."""
     text = _one_line(text)
-    if signature is not None and "signature" in text.lower():
+    if signature is not None and re.search("signature.*not found", text, re.IGNORECASE):
         return ValueError(
             f"`signature` must be one that the model has. Received: signature={signature!r} "
             f"({text})"

@@ -85,12 +85,6 @@ class Version:
             raise Refused("INVALID_ARGUMENT", error.message) from error
         return {key: value.numpy() for key, value in outputs.items()}
 
-    def signature_defs(self):
-        """dict from name to `SignatureDef`, as the file has them."""
-        content = (self.folder / "saved_model.pb").read_bytes()
-        graph = saved_model_pb2.SavedModel.FromString(content).meta_graphs[0]
-        return dict(graph.signature_def)
-
 
 class Servables:
     """Models by name, their versions by number, by the rules of a model config file.
@@ -173,3 +167,9 @@ class Servables:
 def as_text(value):
     """A NumPy string array's entries as nested lists of str."""
     return np.vectorize(lambda text: text.decode("utf-8"), otypes=[object])(value).tolist()
+
+
+def signature_defs(folder):
+    """dict from name to `SignatureDef`, as the file of a version has them."""
+    content = (folder / "saved_model.pb").read_bytes()
+    return dict(saved_model_pb2.SavedModel.FromString(content).meta_graphs[0].signature_def)

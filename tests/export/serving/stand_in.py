@@ -23,7 +23,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from tests.export.serving.servables import Refused, Servables, as_text
+from tests.export.serving.servables import Refused, Servables, as_text, signature_defs
 
 _HTTP_CODES = {"NOT_FOUND": 404, "INVALID_ARGUMENT": 400}
 _PATH = re.compile(
@@ -121,7 +121,7 @@ class _Service(
     def metadata(self, request):
         version = self.find(request.model_spec)
         signatures = get_model_metadata_pb2.SignatureDefMap()
-        for name, definition in version.signature_defs().items():
+        for name, definition in signature_defs(version.folder).items():
             signatures.signature_def[name].CopyFrom(definition)
         return version, signatures
 

@@ -143,6 +143,18 @@ def test_a_request_that_is_refused(address):
             client.classify(picture(4, 4))
 
 
+def test_the_other_port(server):
+    other_way = (
+        server.rest.removeprefix("http://"),
+        f"http://{server.grpc}",
+    )
+    for address in other_way:
+        with ServingClient(address, "fruit", timeout=10) as client:
+            with pytest.raises((OSError, RuntimeError), match=re.escape(address)) as raised:
+                client.classify(b"")
+        assert "\n" not in str(raised.value)
+
+
 def test_versions(address):
     with ServingClient(address, "fruit") as client:
         assert client.versions() == {1: "AVAILABLE"}
