@@ -20,7 +20,7 @@ ALPHA = Image.fromarray(np.tile(np.arange(40, dtype=np.uint8) * 6, (30, 1)))
 
 @pytest.fixture(autouse=True)
 def fresh_keras():
-    """Nothing of Keras is used here, and clearing it would have TensorFlow prepare the graph anew."""
+    """Keras is not used, and clearing it would have TensorFlow prepare the graph anew."""
 
 
 def encoded(image, kind, **options):

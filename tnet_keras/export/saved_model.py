@@ -17,12 +17,12 @@ from tnet_keras.export.signatures import (
     attended,
     read_images,
     resized,
-    sent_boxes,
     with_status,
 )
 from tnet_keras.export.warmup import serving_messages, write_warmup
 from tnet_keras.models.hard_attention import HardAttentionModel
 from tnet_keras.ops.decode import DECODE_STATUSES, MAX_BYTES, MAX_PIXELS, WHITE
+
 
 def export_for_serving(
     model,
@@ -73,8 +73,8 @@ def export_for_serving(
         on_bad_image: "status": it gets its status; "error": the request fails.
         allow_untrained: Whether a model whose optimiser has made no step is exported. (That of a
             model without an optimiser cannot be known.)
-        warmup: Batch sizes to write warm-up requests for, see `write_warmup`; () for none. Needs the
-            extra `serving`.
+        warmup: Batch sizes to write warm-up requests for, see `write_warmup`; () for none. Needs
+            the extra `serving`.
         verbose: Whether Keras lists the endpoints.
 
     Returns:
