@@ -21,19 +21,29 @@ from absl import flags
 
 from tnet_keras.training import command
 
-FLAGS = flags.FLAGS
+# Flags of its own: those of the experiments have other meanings under the same names.
+FLAGS = flags.FlagValues()
 SOME_BAD = 3
 
-flags.DEFINE_string("model", None, "A .keras file, a SavedModel folder, or a .tflite file.")
-flags.DEFINE_string("images", None, "An image file, a folder, or a pattern such as 'a/**/*.jpg'.")
-flags.DEFINE_string("out", None, "CSV file to write.")
-flags.DEFINE_bool("overwrite", False, "Replace --out if it is there.")
-flags.DEFINE_string("draw", None, "Folder for pictures of the images with their boxes.")
-flags.DEFINE_string("labels", None, "Text file, a class name a line; else those of the model.")
-flags.DEFINE_integer("top", 5, "Classes to name for each image.", lower_bound=1)
-flags.DEFINE_integer("batch_size", 8, "Images that the model sees together.", lower_bound=1)
-flags.DEFINE_integer("max_pixels", 2**26, "Larger images are refused unread.", lower_bound=1)
-flags.DEFINE_integer("max_bytes", 2**26, "Longer files are refused unread.", lower_bound=1)
+
+def _define(kind, name, default, text, **options):
+    kind(name, default, text, flag_values=FLAGS, **options)
+
+
+_define(flags.DEFINE_string, "model", None, "A .keras file, a SavedModel folder or a .tflite file.")
+_define(flags.DEFINE_string, "images", None, "An image file, a folder, or a pattern: 'a/**/*.jpg'.")
+_define(flags.DEFINE_string, "out", None, "CSV file to write.")
+_define(flags.DEFINE_bool, "overwrite", False, "Replace --out if it is there.")
+_define(flags.DEFINE_string, "draw", None, "Folder for pictures of the images with their boxes.")
+_define(flags.DEFINE_string, "labels", None, "Text file, a class name a line; else the model's.")
+_define(flags.DEFINE_bool, "help", False, "Show this text.", short_name="?")
+for _name, _default, _text in (
+    ("top", 5, "Classes to name for each image."),
+    ("batch_size", 8, "Images that the model sees together."),
+    ("max_pixels", 2**26, "Larger images are refused before they are decoded."),
+    ("max_bytes", 2**26, "Longer files are refused before they are read."),
+):
+    _define(flags.DEFINE_integer, _name, _default, _text, lower_bound=1)
 
 
 def class_names(path):
@@ -61,7 +71,22 @@ class Progress:
             print(text, end=end, file=sys.stderr, flush=True)
 
 
-def main():
+def main(argv=None):
+    """Runs the command.
+
+    Args:
+        argv: Command line, or None for that of the process.
+    """
+    FLAGS.unparse_flags()
+    for name in FLAGS:
+        FLAGS[name].unparse()
+    command.run(_main, argv, FLAGS)
+
+
+def _main():
+    if FLAGS.help:
+        print(f"{__doc__}\n{FLAGS.get_help()}")
+        return
     for name in ("model", "images", "out"):
         if not FLAGS[name].value:
             raise ValueError(f"`{name}` must be given. Received: {name}={FLAGS[name].value}")
@@ -95,4 +120,4 @@ def main():
 
 
 if __name__ == "__main__":
-    command.run(main)
+    main()

@@ -27,7 +27,7 @@ OUTPUTS = (
 FINISHED, STARTED = "report.json", "flags.txt"
 
 
-def run(main, argv=None):
+def run(main, argv=None, values=None):
     """Parses the flags and runs a command; what goes wrong is said in one line on stderr.
 
     Exit codes: 0 done, 2 an error that is named, 130 interrupted. With `--traceback` errors show
@@ -36,18 +36,23 @@ def run(main, argv=None):
     Args:
         main: Function without arguments, called after the flags are parsed.
         argv: Command line, or None for that of the process.
+        values: `absl.flags.FlagValues` of a command with flags of its own, "help" among them; None
+            for those that all modules share.
     """
-    if "traceback" not in flags.FLAGS:
-        flags.DEFINE_bool("traceback", False, "Show where an error came from.")
-    app.define_help_flags()
+    if values is None:
+        values = flags.FLAGS
+        app.define_help_flags()
+    if "traceback" not in values:
+        text = "Show where an error came from."
+        flags.DEFINE_bool("traceback", False, text, flag_values=values)
     argv = sys.argv if argv is None else argv
     try:
-        rest = flags.FLAGS(argv)
+        rest = values(argv)
         if len(rest) > 1:
             raise flags.Error(f"Only flags are understood. Received: {shlex.join(rest[1:])}")
     except flags.Error as error:
         _fail(error)
-    if flags.FLAGS.traceback:
+    if values.traceback:
         main()
         return
     try:
