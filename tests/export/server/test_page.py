@@ -11,8 +11,8 @@ import keras
 import pytest
 from google.protobuf import text_format
 
-from tests.export.serving.conftest import as_file, model_config, picture, small_tnet
-from tests.export.serving.stand_in import StandIn
+from tests.export.server.conftest import as_file, model_config, picture, small_tnet
+from tests.export.server.stand_in import StandIn
 from tnet_keras.ops.decode import DECODE_STATUSES, MAX_BYTES, MAX_PIXELS
 
 PAGE = pathlib.Path(__file__).parents[3] / "docs" / "deployment.md"

@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import tensorflow as tf
 
-from tests.export.serving.conftest import picture
-from tests.export.serving.servables import signature_defs
+from tests.export.server.conftest import picture
+from tests.export.server.servables import signature_defs
 
 SCRIPT = pathlib.Path(__file__).with_name("c_api.py")
 

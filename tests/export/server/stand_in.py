@@ -23,7 +23,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from tests.export.serving.servables import Refused, Servables, as_text, signature_defs
+from tests.export.server.servables import Refused, Servables, as_text, signature_defs
 
 _HTTP_CODES = {"NOT_FOUND": 404, "INVALID_ARGUMENT": 400}
 _PATH = re.compile(

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.export.serving.conftest import free_port, model_config, picture
-from tests.export.serving.test_serving import assert_same, by_row, keras_answers
+from tests.export.server.conftest import free_port, model_config, picture
+from tests.export.server.test_serving import assert_same, by_row, keras_answers
 from tnet_keras.export.client import ServingClient
 
 SOURCE = pathlib.Path(__file__).with_name("load_and_run.cc")
@@ -25,7 +25,7 @@ def load_and_run(tmp_path_factory):
     """The C++ program, built against the headers and libraries of the installed TensorFlow."""
     compiler = shutil.which("g++")
     if compiler is None:
-        pytest.skip("needs g++ to build tests/export/serving/load_and_run.cc")
+        pytest.skip("needs g++ to build tests/export/server/load_and_run.cc")
     folder = pathlib.Path(tf.__file__).parent
     program = tmp_path_factory.mktemp("cpp") / "load_and_run"
     # Without --no-as-needed the linker leaves out what registers sessions: "No session factory".

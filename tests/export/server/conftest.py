@@ -1,4 +1,4 @@
-"""One small trained-enough model, served by the stand-in for TensorFlow Serving, and some files."""
+"""One small model, served by the stand-in for TensorFlow Serving, and some files."""
 
 import io
 import socket
@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("tensorflow_serving", reason="needs the extra `serving`")
 
-from tests.export.serving.stand_in import StandIn  # noqa: E402
+from tests.export.server.stand_in import StandIn  # noqa: E402
 from tnet_keras.backbones import Backbone  # noqa: E402
 from tnet_keras.export import export_for_serving  # noqa: E402
 from tnet_keras.geometry import RegionGrid  # noqa: E402
@@ -19,13 +19,10 @@ NAMES = ["apple", "pear", "plum", "quince"]
 
 
 def small_tnet():
-    """A TNet of two levels for 48x48 images, far from uniform in what it answers."""
+    """A TNet of two levels for 48x48 images."""
     options = {"filters": [4, 6], "strides": [2, 2]}
     backbone = Backbone("convnet", input_shape=(16, 16, 3), options=options)
-    model = TNet(backbone, 4, grid=RegionGrid(3, 3, 0.5), image_size=(48, 48), locations=(2,))
-    for variable in model.trainable_variables:
-        variable.assign(variable * 3)
-    return model
+    return TNet(backbone, 4, grid=RegionGrid(3, 3, 0.5), image_size=(48, 48), locations=(2,))
 
 
 def model_config(folder, name="fruit", policy=""):

@@ -9,7 +9,7 @@ import threading
 import numpy as np
 import pytest
 
-from tests.export.serving.conftest import as_file, free_port, picture
+from tests.export.server.conftest import as_file, free_port, picture
 from tnet_keras.export import client as client_module
 from tnet_keras.export.client import ServingClient, main
 

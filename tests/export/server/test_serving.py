@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.export.serving.conftest import NAMES, as_file, model_config, picture, small_tnet
-from tests.export.serving.stand_in import StandIn
+from tests.export.server.conftest import NAMES, as_file, model_config, picture, small_tnet
+from tests.export.server.stand_in import StandIn
 from tnet_keras.export import export_for_serving
 from tnet_keras.export.client import ServingClient
 from tnet_keras.export.signatures import resized
