@@ -1,5 +1,6 @@
 """One small model, served by the stand-in for TensorFlow Serving, and some files."""
 
+import functools
 import io
 import socket
 
@@ -12,10 +13,13 @@ pytest.importorskip("tensorflow_serving", reason="needs the extra `serving`")
 from tests.export.server.stand_in import StandIn  # noqa: E402
 from tnet_keras.backbones import Backbone  # noqa: E402
 from tnet_keras.export import export_for_serving  # noqa: E402
+from tnet_keras.export.client import ServingClient  # noqa: E402
 from tnet_keras.geometry import RegionGrid  # noqa: E402
 from tnet_keras.models import TNet  # noqa: E402
 
 NAMES = ["apple", "pear", "plum", "quince"]
+# No test is about how fast a busy machine answers.
+PatientClient = functools.partial(ServingClient, timeout=600)
 
 
 def small_tnet():

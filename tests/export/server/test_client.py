@@ -9,7 +9,7 @@ import threading
 import numpy as np
 import pytest
 
-from tests.export.server.conftest import as_file, free_port, picture
+from tests.export.server.conftest import PatientClient, as_file, free_port, picture
 from tnet_keras.export import client as client_module
 from tnet_keras.export.client import ServingClient, main
 
@@ -126,7 +126,7 @@ def test_what_the_server_does_not_hold(address):
         ({"model": "fruit", "version": 9}, "must be served there. Received: .* version=9"),
         ({"model": "fruit", "signature": "sing"}, "`signature` must be one .* signature='sing'"),
     ]:
-        with ServingClient(address, **arguments) as client:
+        with PatientClient(address, **arguments) as client:
             with pytest.raises(ValueError, match=message) as raised:
                 client.classify(b"")
         assert "\n" not in str(raised.value)
@@ -156,7 +156,7 @@ def test_the_other_port(server):
 
 
 def test_versions(address):
-    with ServingClient(address, "fruit") as client:
+    with PatientClient(address, "fruit") as client:
         assert client.versions() == {1: "AVAILABLE"}
 
 
@@ -175,10 +175,10 @@ def test_batches(server, monkeypatch):
         assert len(client.classify(content for _ in range(count))) == count
         return asked
 
-    with ServingClient(server.rest, "fruit", batch_size=2) as client:
+    with PatientClient(server.rest, "fruit", batch_size=2) as client:
         assert sizes(client, 5) == [2, 2, 1]
     monkeypatch.setattr(client_module, "_BATCH_BYTES", 2 * len(content))
-    with ServingClient(server.grpc, "fruit") as client:
+    with PatientClient(server.grpc, "fruit") as client:
         assert sizes(client, 3) == [2, 1]
 
 
@@ -191,10 +191,10 @@ def test_without_the_extra(monkeypatch):
 
 
 def test_command(address, files, tmp_path, capsys):
-    command = ["client", f"--server={address}", "--model=fruit"]
+    command = ["client", f"--server={address}", "--model=fruit", "--timeout=600"]
     assert main([*command, *(f"--images={path}" for path in files)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    with ServingClient(address, "fruit") as client:
+    with PatientClient(address, "fruit") as client:
         answers = client.classify(files)
     for line, path, answer in zip(lines, files, answers, strict=True):
         assert line.startswith(
@@ -224,7 +224,8 @@ def test_command(address, files, tmp_path, capsys):
     ],
 )
 def test_command_says_what_is_wrong(server, files, capsys, changed, message):
-    values = {"server": server.rest, "model": "fruit", "images": files[0]} | changed
+    values = {"server": server.rest, "model": "fruit", "images": files[0], "timeout": 600}
+    values |= changed
     command = [f"--{name}={value}" for name, value in values.items() if value is not None]
     assert main(["client", *command]) == 2
     captured = capsys.readouterr()

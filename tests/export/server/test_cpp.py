@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.export.server.conftest import free_port, model_config, picture
+from tests.export.server.conftest import PatientClient, free_port, model_config, picture
 from tests.export.server.test_serving import assert_same, by_row, keras_answers
-from tnet_keras.export.client import ServingClient
 
 SOURCE = pathlib.Path(__file__).with_name("load_and_run.cc")
 DTYPES = {"float": np.float32, "int32": np.int32, "string": object}
@@ -104,7 +103,7 @@ def test_the_real_server(exported, files):
     expected = keras_answers(model, files)
     with real_server(folder) as addresses:
         for address in addresses:
-            with ServingClient(address, "fruit", timeout=60) as client:
+            with PatientClient(address, "fruit") as client:
                 answers = _patiently(client, files)
             assert_same(answers, expected)
 

@@ -11,10 +11,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.export.server.conftest import NAMES, as_file, model_config, picture, small_tnet
+from tests.export.server.conftest import (
+    NAMES,
+    PatientClient,
+    as_file,
+    model_config,
+    picture,
+    small_tnet,
+)
 from tests.export.server.stand_in import StandIn
 from tnet_keras.export import export_for_serving
-from tnet_keras.export.client import ServingClient
 from tnet_keras.export.signatures import resized
 from tnet_keras.ops import decode_image
 
@@ -82,7 +88,7 @@ def address(request, server):
 
 @pytest.mark.parametrize("signature", ["classify_bytes", "attend"])
 def test_client_agrees_with_keras(address, files, expected, signature):
-    with ServingClient(address, "fruit", signature) as client:
+    with PatientClient(address, "fruit", signature) as client:
         assert_same(client.classify(files), expected)
 
 
@@ -97,12 +103,12 @@ def test_saved_model_agrees_with_keras(exported, files, expected):
 
 def test_client_sends_pixels(address, expected):
     pixels = picture(48, 48, 0)
-    with ServingClient(address, "fruit", "serving_default") as client:
+    with PatientClient(address, "fruit", "serving_default") as client:
         assert_same(client.classify(pixels), expected[:1])
         other = picture(30, 40, 1)
         mixed = client.classify([pixels, pixels, other, pixels])
     assert_same(mixed[:2] + mixed[3:], expected[:1] * 3)
-    with ServingClient(address, "fruit") as client:
+    with PatientClient(address, "fruit") as client:
         assert_same(client.classify(pixels), expected[:1])
         assert_same(client.classify([other]), mixed[2:3])
 
@@ -110,11 +116,11 @@ def test_client_sends_pixels(address, expected):
 def test_features_and_further_locations(address, exported, files):
     pixels, _ = decode_image(files[0].read_bytes())
     model = exported[0]
-    with ServingClient(address, "fruit", "features") as client:
+    with PatientClient(address, "fruit", "features") as client:
         (answer,) = client.classify(files[0])
     vectors = model.aggregated_features(pixels[None])
     np.testing.assert_allclose(answer["features"], vectors[0], atol=1e-5)
-    with ServingClient(address, "fruit", "classify_bytes_1") as client:
+    with PatientClient(address, "fruit", "classify_bytes_1") as client:
         (answer,) = client.classify(files[0])
     boxes = model.attend(pixels[None], locations=(1,))["boxes"]
     np.testing.assert_allclose(answer["boxes"], boxes[0], atol=1e-4)
@@ -123,7 +129,7 @@ def test_features_and_further_locations(address, exported, files):
 def test_a_batch_of_mixed_sizes_is_each_alone(address, files):
     bad = [b"", b"no image", as_file(picture(48, 48))[:200]]
     images = [files[0], bad[0], files[1], bad[1], files[2], bad[2]]
-    with ServingClient(address, "fruit") as client:
+    with PatientClient(address, "fruit") as client:
         together = client.classify(images)
         alone = [client.classify([image])[0] for image in images]
     assert_same(together, alone)
@@ -219,7 +225,7 @@ def test_version_2_beside_version_1(exported, two_versions, files, expected):
     other, folder = two_versions
     pixels, _ = decode_image(files[0].read_bytes())
     with StandIn(model_config(folder)) as latest:
-        with ServingClient(latest.rest, "fruit") as client:
+        with PatientClient(latest.rest, "fruit") as client:
             assert_same(client.classify(files[0]), expected[:1])
             # The server is not told: it finds the folder.
             export_for_serving(other, folder, class_names=NAMES, top=3)
@@ -233,12 +239,12 @@ def test_version_2_beside_version_1(exported, two_versions, files, expected):
     policy += " version_labels { key: 'stable' value: 1 }"
     with StandIn(model_config(folder, policy=policy)) as both:
         for address in (both.grpc, both.rest):
-            with ServingClient(address, "fruit", version=1) as first:
+            with PatientClient(address, "fruit", version=1) as first:
                 assert_same(first.classify(files[0]), expected[:1])
                 assert first.versions() == {2: "AVAILABLE", 1: "AVAILABLE"}
-            with ServingClient(address, "fruit", version=2) as second:
+            with PatientClient(address, "fruit", version=2) as second:
                 assert_same(second.classify(files[0]), [answer])
-            with ServingClient(address, "fruit") as newest:
+            with PatientClient(address, "fruit") as newest:
                 assert_same(newest.classify(files[0]), [answer])
 
 
@@ -251,7 +257,7 @@ def test_a_folder_that_cannot_be_written_to(exported, files, expected, tmp_path)
     before = {path: path.stat().st_mtime_ns for path in everything}
     try:
         with StandIn(model_config(folder)) as stand_in:
-            with ServingClient(stand_in.grpc, "fruit") as client:
+            with PatientClient(stand_in.grpc, "fruit") as client:
                 assert_same(client.classify(files), expected)
         # The superuser may write regardless: what counts is that nobody tried.
         assert {path: path.stat().st_mtime_ns for path in [folder, *folder.rglob("*")]} == before
