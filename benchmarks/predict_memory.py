@@ -2,9 +2,10 @@
 
     PYTHONPATH=. python benchmarks/predict_memory.py --files=1000 --broken=20
 
-Draws JPEG files of many sizes, asks a small untrained TNet about a tenth of them and about all, each
-in a process of its own, and prints the rows, the files that were named as broken, the exit codes
-and both peaks of memory. Fails unless the counts are right and the peaks are within --tolerance.
+Draws JPEG files of many sizes, asks a small untrained TNet about a tenth of them and about all,
+each in a process of its own, and prints the rows, the files that were named as broken, the exit
+codes and both peaks of memory. Fails unless the counts are right and the peaks are within
+--tolerance.
 """
 
 import csv

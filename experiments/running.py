@@ -189,6 +189,7 @@ def _main(experiment):
         "name": FLAGS.name,
         "command": command.command_line(),
         "dataset": FLAGS.dataset,
+        "class_names": list(data.class_names),
         "preset": FLAGS.preset,
         "seed": FLAGS.seed,
         "train_seconds": result.train_seconds,
@@ -199,7 +200,7 @@ def _main(experiment):
         "baseline_macs": None,
     }
     for name, other in others.items():
-        print(f"[3/5] Training the {other.budget.label}", flush=True)
+        print(f"[3/5] Training beside it: {other.budget.label}", flush=True)
         _add_rival(measured, name, other, validation.dataset, data.dataset, workdir)
     print("[4/5] Measuring accuracy, policy and compute on the test images", flush=True)
     measured.update(experiment.evaluate(model, data, chosen))

@@ -8,6 +8,7 @@ import re
 
 import pytest
 
+import tnet_keras
 from tests.integration.commands import run_here
 
 FOLDER = pathlib.Path(importlib.import_module("experiment").__file__).parent / "flagfiles"
@@ -58,3 +59,15 @@ def test_flagfile_says_what_it_is_and_trains_a_step(path, capsys, monkeypatch, r
     assert f"{measured['parameters']:,} variables" in " ".join(printed[:-1])
     if path.stem in VARIABLES:
         assert measured["parameters"] == VARIABLES[path.stem]
+
+
+def test_every_preset_trains_a_step(capsys):
+    """Flagfiles train the others; these two have none of their own."""
+    named = set()
+    for path in FLAGFILES:
+        named |= set(re.findall(r"^--preset=(\S+)", path.read_text(encoding="utf-8"), re.MULTILINE))
+    left = {"convnet_needle_digits": "full_image", "topk_megapixel_mnist": "megapixel_mnist_topk"}
+    assert named | left.keys() == set(tnet_keras.preset_names())
+    for preset, script in left.items():
+        run_here(importlib.import_module(script), f"--preset={preset}", "--dry_run")
+        assert math.isfinite(json.loads(capsys.readouterr().out.splitlines()[-1])["loss"])

@@ -172,7 +172,7 @@ def test_one_file_under_any_name(models, tmp_path):
 
 def test_too_large_images_are_refused_with_their_size(models, tmp_path):
     (tmp_path / "in").mkdir()
-    for name in ("b.jpg", "c.gif", "d.bmp", "e.webp"):
+    for name in ("a.png", "b.jpg", "c.gif", "d.bmp", "e.webp"):
         Image.fromarray(scenes((40, 51), 1)[0]).save(tmp_path / "in" / name)
     Image.fromarray(scenes((40, 50), 1)[0]).save(tmp_path / "in" / "fits.png")
     out = tmp_path / "answers.csv"
@@ -183,7 +183,7 @@ def test_too_large_images_are_refused_with_their_size(models, tmp_path):
     assert reasons == {"too many pixels: 40 x 51, more than 2,000"}
     assert run(*arguments, "--max_bytes=10", "--overwrite") == 2
     reasons = [row["reason"] for row in table(tmp_path / "answers.errors.csv")]
-    assert len(reasons) == 5 and all(r.startswith("too many bytes: ") for r in reasons)
+    assert len(reasons) == 6 and all(r.startswith("too many bytes: ") for r in reasons)
 
 
 def test_unreadable_things(models, tmp_path, capsys):

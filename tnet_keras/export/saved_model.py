@@ -9,9 +9,9 @@ import shutil
 import tempfile
 
 import keras
-import numpy as np
 import tensorflow as tf
 
+from tnet_keras.export.checks import check_exportable, checked_class_names
 from tnet_keras.export.signatures import (
     answer,
     attended,
@@ -20,7 +20,6 @@ from tnet_keras.export.signatures import (
     with_status,
 )
 from tnet_keras.export.warmup import serving_messages, write_warmup
-from tnet_keras.models.hard_attention import HardAttentionModel
 from tnet_keras.ops.decode import DECODE_STATUSES, MAX_BYTES, MAX_PIXELS, WHITE
 
 
@@ -89,7 +88,8 @@ def export_for_serving(
     """
     if warmup:
         serving_messages()
-    class_names = _checked_names(model, class_names)
+    check_exportable(model, allow_untrained)
+    class_names = checked_class_names(model, class_names)
     for name, value in (("top", top), ("max_pixels", max_pixels), ("max_bytes", max_bytes)):
         if not isinstance(value, numbers.Integral) or value < 1:
             raise ValueError(f"`{name}` must be an integer of at least 1. Received: {name}={value}")
@@ -98,12 +98,6 @@ def export_for_serving(
             f"`on_bad_image` must be 'status' or 'error'. Received: on_bad_image={on_bad_image!r}"
         )
     suffixes = _checked_locations(model, locations)
-    optimizer = getattr(model, "optimizer", None)
-    if optimizer is not None and int(optimizer.iterations) == 0 and not allow_untrained:
-        raise ValueError(
-            "`model` must be trained, or allow_untrained=True. "
-            f"Received: model={model.name!r}, whose optimizer has made no step"
-        )
     path = pathlib.Path(path)
     version = _checked_version(path, version)
     reading = {"max_pixels": max_pixels, "max_bytes": max_bytes, "background": background}
@@ -180,30 +174,6 @@ def _functions(model, class_names, top, suffixes, reading, fail):
     return functions
 
 
-def _checked_names(model, class_names):
-    if not isinstance(model, HardAttentionModel):
-        raise ValueError(
-            f"`model` must be a model of tnet_keras. Received: model={type(model).__name__}"
-        )
-    if not model.built or not hasattr(model, "image_size"):
-        raise ValueError(f"`model` must be built. Received: model={model.name!r}, not built")
-    for variable in model.weights:
-        values = np.asarray(keras.ops.convert_to_numpy(variable))
-        if not np.isfinite(values.astype(np.float32)).all():
-            raise ValueError(
-                "`model` must have finite weights. "
-                f"Received: model={model.name!r} with NaN or infinity in {variable.path}"
-            )
-    names = range(model.num_classes) if class_names is None else class_names
-    names = [str(name) for name in names]
-    if isinstance(class_names, str) or len(names) != model.num_classes:
-        raise ValueError(
-            f"`class_names` must be {model.num_classes} names, one per class. "
-            f"Received: {len(names)} names"
-        )
-    return names
-
-
 def _checked_locations(model, locations):
     """The locations by the suffix that their signatures get."""
     suffixes = {}
@@ -249,21 +219,23 @@ def _checked_version(path, version):
 def _new_version(path, version):
     """A folder that becomes the version at the end, or goes away."""
     was_there = path.exists()
+    temporary = None
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        # The name is no number, so a server that watches the folder never takes it for a version.
-        temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{version}-", dir=path))
-    except OSError as error:
-        raise type(error)(
-            f"`path` must be a folder that can be written to ({error.strerror}). "
-            f"Received: path={str(path)!r}"
-        ) from error
-    try:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            # The name is no number: a server that watches the folder takes it for no version.
+            temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{version}-", dir=path))
+        except OSError as error:
+            raise type(error)(
+                f"`path` must be a folder that can be written to ({error.strerror}). "
+                f"Received: path={str(path)!r}"
+            ) from error
         yield temporary
         temporary.chmod(0o755)  # `mkdtemp` makes folders that only their owner can read
         os.rename(temporary, path / str(version))
     except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
         if not was_there:
             with contextlib.suppress(OSError):
                 path.rmdir()

@@ -10,14 +10,13 @@ import pathlib
 import tempfile
 import warnings
 
-import keras
 import numpy as np
 import tensorflow as tf
 
+from tnet_keras.export.checks import check_exportable, checked_class_names
 from tnet_keras.export.signatures import attended
 from tnet_keras.export.whole_files import check_new_file, whole_files
 from tnet_keras.models import NTSNet
-from tnet_keras.models.hard_attention import HardAttentionModel
 from tnet_keras.ops.checks import check_one_of
 from tnet_keras.ops.patches import lite_operators
 
@@ -82,7 +81,7 @@ def export_tflite(
     """
     check_one_of("variant", variant, VARIANTS)
     _check_model(model, variant, allow_untrained)
-    names = _checked_names(model, class_names)
+    names = checked_class_names(model, class_names)
     images = _checked_representative(representative, variant, tuple(model.image_size))
     path = check_new_file("path", path, ".tflite", overwrite)
     sidecar = check_new_file("path", f"{path}.json", ".json", overwrite)
@@ -115,54 +114,26 @@ def export_tflite(
 
 
 def _check_model(model, variant, allow_untrained):
-    if not isinstance(model, HardAttentionModel):
-        raise ValueError(
-            f"`model` must be a model of tnet_keras. Received: model={type(model).__name__}"
-        )
-    if not model.built:
-        raise ValueError(f"`model` must be built. Received: model={model.name!r}, not built")
-    optimizer = getattr(model, "optimizer", None)
-    if optimizer is not None and int(optimizer.iterations) == 0 and not allow_untrained:
-        raise ValueError(
-            "`model` must be trained, or allow_untrained=True. "
-            f"Received: model={model.name!r}, whose optimizer has made no step"
-        )
+    check_exportable(model, allow_untrained)
     dtypes = {layer.compute_dtype for layer in model._flatten_layers()}
     if dtypes != {"float32"}:
         raise ValueError(
             "`model` must compute in float32; load its file under that policy. "
             f"Received: model={model.name!r} with {', '.join(sorted(dtypes))}"
         )
-    for variable in model.weights:
-        values = np.asarray(keras.ops.convert_to_numpy(variable))
-        if not np.isfinite(values.astype(np.float32)).all():
-            raise ValueError(
-                "`model` must have finite weights. "
-                f"Received: model={model.name!r} with NaN or infinity in {variable.path}"
-            )
     selectors = [model] + [getattr(model, name, None) for name in ("selection", "chooser")]
     if any(getattr(part, "selector", None) == "random" for part in selectors):
         raise ValueError(
             "`model` must choose by its scores: LiteRT would draw the same cells in every call. "
             f"Received: model={model.name!r} with selector='random'"
         )
-    # TensorFlow 2.21: the calibration of a model with NonMaxSuppression ends the whole process.
+    # TensorFlow 2.21: calibrating this model ends the whole process, most likely because of its
+    # NonMaxSuppression.
     if variant == "int8" and isinstance(model, NTSNet):
         raise ValueError(
             "`variant` must not be 'int8' for NTSNet: the suppression of overlapping anchors "
             f"cannot be calibrated. Received: variant={variant!r}"
         )
-
-
-def _checked_names(model, class_names):
-    names = range(model.num_classes) if class_names is None else class_names
-    names = [str(name) for name in names]
-    if isinstance(class_names, str) or len(names) != model.num_classes:
-        raise ValueError(
-            f"`class_names` must be {model.num_classes} names, one per class. "
-            f"Received: {len(names)} names"
-        )
-    return names
 
 
 def _checked_representative(representative, variant, image_size):

@@ -85,7 +85,7 @@ def image_size(contents, kind):
     first = bytes_at(contents, 0, 30)
 
     def png():
-        return number(first[16:20], "big"), number(first[20:24], "big")
+        return number(first[20:24], "big"), number(first[16:20], "big")
 
     def gif():
         return number(first[8:10]), number(first[6:8])

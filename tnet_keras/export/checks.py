@@ -1,0 +1,61 @@
+"""What must be true of a model before any file of it is written."""
+
+import keras
+import numpy as np
+
+from tnet_keras.models.hard_attention import HardAttentionModel
+
+
+def check_exportable(model, allow_untrained=False):
+    """Checks that a model is one of this package, built, trained and finite.
+
+    Args:
+        model: What is to be exported.
+        allow_untrained: Whether a model whose optimiser has made no step will do. (That of a model
+            without an optimiser cannot be known.)
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if not isinstance(model, HardAttentionModel):
+        raise ValueError(
+            f"`model` must be a model of tnet_keras. Received: model={type(model).__name__}"
+        )
+    if not model.built or not hasattr(model, "image_size"):
+        raise ValueError(f"`model` must be built. Received: model={model.name!r}, not built")
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is not None and int(optimizer.iterations) == 0 and not allow_untrained:
+        raise ValueError(
+            "`model` must be trained, or allow_untrained=True. "
+            f"Received: model={model.name!r}, whose optimizer has made no step"
+        )
+    for variable in model.weights:
+        values = np.asarray(keras.ops.convert_to_numpy(variable))
+        if not np.isfinite(values.astype(np.float32)).all():
+            raise ValueError(
+                "`model` must have finite weights. "
+                f"Received: model={model.name!r} with NaN or infinity in {variable.path}"
+            )
+
+
+def checked_class_names(model, class_names):
+    """Gives the classes of a model names.
+
+    Args:
+        model: A model with `num_classes`.
+        class_names: C names, or None for "0", "1", ….
+
+    Returns:
+        list of C str.
+
+    Raises:
+        ValueError: If there is another number of names.
+    """
+    names = range(model.num_classes) if class_names is None else class_names
+    names = [str(name) for name in names]
+    if isinstance(class_names, str) or len(names) != model.num_classes:
+        raise ValueError(
+            f"`class_names` must be {model.num_classes} names, one per class. "
+            f"Received: {len(names)} names"
+        )
+    return names

@@ -1,0 +1,290 @@
+"""A client of a model server, and its command: `python -m tnet_keras.export.client --help`."""
+
+import io
+import numbers
+import os
+import pathlib
+import sys
+
+import numpy as np
+import PIL.Image
+from absl import flags
+
+from tnet_keras.export.files import find_images
+from tnet_keras.export.transports import transport
+from tnet_keras.ops.decode import DECODE_STATUSES
+
+# As `experiments/predict.py` has it.
+SOME_BAD = 3
+# A batch is sent when it has reached this many bytes, however few images it holds.
+_BATCH_BYTES = 2**25
+_USAGE = """Asks a model server about images and prints one line for each.
+
+  python -m tnet_keras.export.client --server=http://localhost:8501 --model=digits --images=folder
+
+Exit code: 0 every image was read, 3 some could not be, 2 an error, 130 interrupted.
+"""
+
+
+class ServingClient:
+    """Asks a model that `export_for_serving` wrote and that a model server holds.
+
+    Images are sent in batches of at most `batch_size`; no answer depends on what else is in one.
+
+    Args:
+        server: "http://host:8501" or "https://…" for REST; "host:8500" or "grpc://host:8500" for
+            gRPC, unencrypted, which needs the extra `serving`.
+        model: Name that the model is served under.
+        signature: A signature of the model, such as "classify_bytes" (images as files), "attend" or
+            "serving_default" (pixels).
+        version: int ≥ 1, or None for the newest.
+        timeout: Seconds to wait for an answer, > 0.
+        batch_size: int ≥ 1, most images in a request. For `serving_default`, only images of one
+            size share a request.
+
+    Raises:
+        ValueError: If an argument is outside its range.
+        ImportError: If gRPC is asked for without the extra `serving`.
+
+    Example:
+
+    ```python
+    client = ServingClient("http://localhost:8501", "digits")
+    # for answer in client.each(["a.jpg", "b.png"]):
+    #     print(answer["labels"][0], answer["scores"][0], answer["boxes"])
+    client.close()
+    ```
+    """
+
+    def __init__(
+        self,
+        server,
+        model,
+        signature="classify_bytes",
+        version=None,
+        timeout=60.0,
+        batch_size=16,
+    ):
+        for name, value in (("model", model), ("signature", signature)):
+            if not isinstance(value, str) or not value:
+                raise ValueError(f"`{name}` must be a name. Received: {name}={value!r}")
+        for name, value in (("version", version), ("batch_size", batch_size)):
+            allowed = name == "version" and value is None
+            if not allowed and (not _is_integer(value) or value < 1):
+                raise ValueError(
+                    f"`{name}` must be an integer of at least 1. Received: {name}={value!r}"
+                )
+        if isinstance(timeout, bool) or not isinstance(timeout, numbers.Real) or not timeout > 0:
+            raise ValueError(f"`timeout` must be above 0 seconds. Received: timeout={timeout!r}")
+        self._transport = transport(server, model, version, timeout)
+        self._signature = signature
+        self._pixels = signature == "serving_default"
+        self._batch_size = batch_size
+
+    def classify(self, images):
+        """Asks about images.
+
+        Args:
+            images: One image or an iterable of them. An image is a path, the bytes of a file (JPEG,
+                PNG, GIF, BMP or WebP), or a uint8 array `[H, W, 3]`, which is sent losslessly.
+                `serving_default` takes arrays only.
+
+        Returns:
+            list of dicts, one per image in order, of what the signature gives for it; of those that
+            classify: `labels` list of k str and `scores` float32 `[k]`, the most probable classes,
+            best first; `probabilities` float32 `[C]`; `boxes` float32 `[T, 4]`, `(y0, x0, y1, x1)`
+            in pixels of the upright image that was sent; `box_scores` float32 `[T]`; `levels` int32
+            `[T]`; and always `status` int, 0 if the image was read, and `reason` str, the words for
+            it in `DECODE_STATUSES`.
+
+        Raises:
+            ValueError: If an image is of another kind, or the server does not hold the model,
+                version or signature.
+            OSError: If a file cannot be read; if the server cannot be reached or takes too long.
+            RuntimeError: If the server refuses the request for another reason.
+        """
+        return list(self.each(images))
+
+    def each(self, images):
+        """Asks about images one batch after the other, in bounded memory.
+
+        Args:
+            images: See `classify`.
+
+        Yields:
+            dicts, see `classify`, and the same errors.
+        """
+        if isinstance(images, (str, bytes, os.PathLike)):
+            images = [images]
+        elif isinstance(images, np.ndarray) and images.ndim == 3:
+            images = [images]
+        batch, size = [], 0
+        for image in images:
+            content = _pixels(image) if self._pixels else _file(image)
+            length = content.nbytes if self._pixels else len(content)
+            full = len(batch) == self._batch_size or size + length > _BATCH_BYTES
+            if batch and (full or (self._pixels and batch[0].shape != content.shape)):
+                yield from self._answers(batch)
+                batch, size = [], 0
+            batch.append(content)
+            size += length
+        if batch:
+            yield from self._answers(batch)
+
+    def versions(self):
+        """The versions of the model that the server knows.
+
+        Returns:
+            dict from int to a state such as "AVAILABLE".
+
+        Raises:
+            ValueError: If the server does not hold the model.
+            OSError: If the server cannot be reached or takes too long.
+            RuntimeError: If it refuses the request for another reason.
+        """
+        return self._transport.versions()
+
+    def close(self):
+        """Closes the connection."""
+        self._transport.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *raised):
+        self.close()
+
+    def _answers(self, batch):
+        name = "images" if self._pixels else "image_bytes"
+        values = np.stack(batch) if self._pixels else batch
+        outputs = self._transport.predict(self._signature, name, values)
+        wrong = [key for key, value in outputs.items() if np.shape(value)[:1] != (len(batch),)]
+        if wrong or "status" not in outputs:
+            raise RuntimeError(
+                f"The server's answer must hold a status and one entry per image ({len(batch)}). "
+                f"Received: outputs {sorted(outputs)}, of other length: {sorted(wrong)}"
+            )
+        for index in range(len(batch)):
+            yield _answer({key: value[index] for key, value in outputs.items()})
+
+
+def _is_integer(value):
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def _file(image):
+    """The bytes to send for an image."""
+    if isinstance(image, bytes):
+        return image
+    if isinstance(image, (str, os.PathLike)):
+        return pathlib.Path(image).read_bytes()
+    stream = io.BytesIO()
+    PIL.Image.fromarray(_pixels(image)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def _pixels(image):
+    shape = getattr(image, "shape", None)
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8:
+        if len(shape) == 3 and shape[2] == 3 and image.size:
+            return image
+    what = type(image).__name__ if shape is None else f"{image.dtype} of shape {shape}"
+    raise ValueError(
+        "`images` must be uint8 arrays [H, W, 3], or files or their bytes for a signature that "
+        f"takes bytes. Received: {what}"
+    )
+
+
+def _answer(row):
+    status = int(row["status"])
+    known = 0 <= status < len(DECODE_STATUSES)
+    row = row | {"status": status, "reason": DECODE_STATUSES[status] if known else "unknown"}
+    if "labels" in row:
+        row["labels"] = [str(label) for label in row["labels"]]
+    if "boxes" in row:
+        # JSON does not say what an empty list is empty of.
+        row["boxes"] = np.reshape(row["boxes"], (-1, 4)).astype(np.float32)
+    for name, dtype in (("box_scores", np.float32), ("levels", np.int32)):
+        if name in row:
+            row[name] = np.asarray(row[name], dtype)
+    return row
+
+
+def main(argv=None):
+    """Runs the command.
+
+    Args:
+        argv: list of str, the command line, the program's name first; None: the process's.
+
+    Returns:
+        Exit code: 0 every image was read, 3 some could not be, 2 an error that was named in one
+        line on stderr, 130 interrupted.
+    """
+    values = _define()
+    try:
+        rest = values(sys.argv if argv is None else argv)
+        if values.help:
+            print(f"{_USAGE}\n{values.get_help()}")
+            return 0
+        if rest[1:]:
+            raise flags.Error(f"Only flags are understood. Received: {' '.join(rest[1:])}")
+        for name in ("server", "model", "images"):
+            if not values[name].value:
+                raise flags.Error(f"Flag --{name} must be given.")
+        return _print_answers(values)
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, RuntimeError, ImportError, flags.Error) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+
+
+def _define():
+    values = flags.FlagValues()
+    only = {"flag_values": values}
+    flags.DEFINE_string(
+        "server", None, "http://host:8501 for REST, host:8500 for gRPC (extra `serving`).", **only
+    )
+    flags.DEFINE_string("model", None, "Name that the model is served under.", **only)
+    flags.DEFINE_multi_string(
+        "images", [], "A file, a folder, or a pattern such as 'folder/*.jpg'; repeatable.", **only
+    )
+    flags.DEFINE_string("signature", "classify_bytes", "Signature that takes bytes.", **only)
+    flags.DEFINE_integer("version", None, "Default: the newest.", lower_bound=1, **only)
+    flags.DEFINE_float("timeout", 60.0, "Seconds to wait for an answer.", **only)
+    flags.DEFINE_integer("batch_size", 16, "Images in a request.", lower_bound=1, **only)
+    flags.DEFINE_bool("help", False, "Show this text.", short_name="?", **only)
+    return values
+
+
+def _print_answers(values):
+    paths = [path for pattern in values.images for path in find_images(pattern).paths]
+    options = (values.signature, values.version, values.timeout, values.batch_size)
+    bad = 0
+    with ServingClient(values.server, values.model, *options) as client:
+        for path, answer in zip(paths, client.each(paths), strict=True):
+            if "labels" not in answer:
+                raise ValueError(
+                    "`signature` must give labels. "
+                    f"Received: signature={values.signature!r}, which gives {sorted(answer)}"
+                )
+            bad += answer["status"] != 0
+            # A terminal may refuse the undecodable bytes of a name.
+            shown = path.encode("utf-8", "replace").decode("utf-8")
+            print(f"{shown}: {_line(answer)}", flush=True)
+    return SOME_BAD if bad else 0
+
+
+def _line(answer):
+    if answer["status"]:
+        return f"not read: {answer['reason']}"
+    boxes = [
+        f"({', '.join(f'{edge:g}' for edge in box)})" for box in answer["boxes"].round(2).tolist()
+    ]
+    looked = f", looked at {' '.join(boxes)}" if boxes else ""
+    return f"{answer['labels'][0]} {answer['scores'][0]:.4f}{looked}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
