@@ -249,21 +249,23 @@ def _checked_version(path, version):
 def _new_version(path, version):
     """A folder that becomes the version at the end, or goes away."""
     was_there = path.exists()
+    temporary = None
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        # The name is no number, so a server that watches the folder never takes it for a version.
-        temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{version}-", dir=path))
-    except OSError as error:
-        raise type(error)(
-            f"`path` must be a folder that can be written to ({error.strerror}). "
-            f"Received: path={str(path)!r}"
-        ) from error
-    try:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            # The name is no number: a server that watches the folder takes it for no version.
+            temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{version}-", dir=path))
+        except OSError as error:
+            raise type(error)(
+                f"`path` must be a folder that can be written to ({error.strerror}). "
+                f"Received: path={str(path)!r}"
+            ) from error
         yield temporary
         temporary.chmod(0o755)  # `mkdtemp` makes folders that only their owner can read
         os.rename(temporary, path / str(version))
     except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
         if not was_there:
             with contextlib.suppress(OSError):
                 path.rmdir()
