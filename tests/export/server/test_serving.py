@@ -178,9 +178,10 @@ grpc, rest, pixels = sys.argv[1:]
 images = np.load(pixels)
 for make, address in ((make_grpc_client, grpc), (make_http_client, rest.removeprefix("http://"))):
     client = make(address)
-    status = client.get_model_status("fruit")
-    metadata = client.get_model_metadata("fruit")
-    outputs = client.predict({"images": images}, "fruit")
+    # Without a version it asks for version 0, which means the newest to the server it was made for.
+    status = client.get_model_status("fruit", 1, timeout=600)
+    metadata = client.get_model_metadata("fruit", 1, timeout=600)
+    outputs = client.predict({"images": images}, "fruit", 1, timeout=600)
     print(json.dumps({
         "status": {str(key): value["state"] for key, value in status.items()},
         "inputs": {key: value["dtype"] for key, value in metadata["inputs"].items()},
