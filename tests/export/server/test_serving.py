@@ -181,10 +181,13 @@ for make, address in ((make_grpc_client, grpc), (make_http_client, rest.removepr
     # Without a version it asks for version 0, which means the newest to the server it was made for.
     status = client.get_model_status("fruit", 1, timeout=600)
     metadata = client.get_model_metadata("fruit", 1, timeout=600)
+    # Over HTTP it knows its own server's spelling only, and gives this JSON as it is.
+    if "metadata" in metadata:
+        metadata = metadata["metadata"]["signature_def"]["signature_def"]["serving_default"]
     outputs = client.predict({"images": images}, "fruit", 1, timeout=600)
     print(json.dumps({
         "status": {str(key): value["state"] for key, value in status.items()},
-        "inputs": {key: value["dtype"] for key, value in metadata["inputs"].items()},
+        "inputs": {key: str(value["dtype"]) for key, value in metadata["inputs"].items()},
         "outputs": sorted(metadata["outputs"]),
         "probabilities": np.asarray(outputs["probabilities"]).tolist(),
         "boxes": np.asarray(outputs["boxes"]).tolist(),
