@@ -34,12 +34,12 @@ LABELS = ("REINFORCE", *PERTURBED, "Sinkhorn Top-K", "random")
 TASKS = {
     "needle_digits": (
         "imagenet_tnet",
-        ["--flagfile=experiments/flagfiles/needle_digits.flags", "--baseline_epochs=0",
+        [f"--flagfile={HERE / 'flagfiles/needle_digits.flags'}", "--baseline_epochs=0",
          "--epochs=3", "--num_test_examples=1000", "--eval_locations=0,2"],
     ),
     "billiards": (
         "billiards_topk",
-        ["--flagfile=experiments/flagfiles/billiards_demo.flags", "--epochs=4",
+        [f"--flagfile={HERE / 'flagfiles/billiards_demo.flags'}", "--epochs=4",
          "--num_test_examples=1000"],
     ),
 }  # fmt: skip

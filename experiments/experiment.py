@@ -221,9 +221,13 @@ def make_optimizer(model, learning_rate, steps, grouped=True):
     )  # fmt: skip
 
 
-def prepare(model):
-    """Gives a model the weights it starts from, and freezes what is not to learn."""
-    if FLAGS.warm_start is not None:
+def prepare(model, workdir):
+    """Gives a model the weights it starts from, and freezes what is not to learn.
+
+    A run that goes on has its own weights: what it started from need not be there any more.
+    """
+    goes_on = FLAGS.resume and (workdir / "checkpoints" / "last.keras").is_file()
+    if FLAGS.warm_start is not None and not goes_on:
         taken = interop.warm_start(model, FLAGS.warm_start, FLAGS.warm_start_exclude)
         print(
             f"Took {len(taken.matched)} variables from {FLAGS.warm_start}; it has none for "

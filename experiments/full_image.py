@@ -18,6 +18,14 @@ from tnet_keras.training import loop
 
 FLAGS = flags.FLAGS
 
+# What can be varied in the training images of drawn data sets.
+_DRAWING = {
+    "needle_digits": {"random_shift", "warmup_examples"},
+    "billiards": {"random_shift", "warmup_examples"},
+    "traffic_signs": {"random_shift"},
+    "megapixel_mnist": set(),
+}
+
 flags.DEFINE_string("title", "Full-image network", "What the report calls the model.")
 
 
@@ -47,7 +55,14 @@ class FullImage(experiment.Experiment):
     def load(self, split, image_size, batch_size, **options):
         if split == "train" and FLAGS.dataset in datasets.DRAWN_NAMES:
             drawing = {"random_shift": FLAGS.random_shift, "warmup_examples": FLAGS.warmup_examples}
-            options.update({name: value for name, value in drawing.items() if value})
+            drawing = {name: value for name, value in drawing.items() if value}
+            unknown = sorted(drawing.keys() - _DRAWING[FLAGS.dataset])
+            if unknown:
+                raise ValueError(
+                    f"`{unknown[0]}` is not for the data set {FLAGS.dataset}. "
+                    f"Received: {unknown[0]}={drawing[unknown[0]]}"
+                )
+            options.update(drawing)
         return super().load(split, image_size, batch_size, **options)
 
     def locations(self, model):

@@ -3,7 +3,7 @@
     python experiments/publish.py --run=runs/needle_digits --output=saved_models/needle_digits_tnet
 
 The folder gets `1/` (a SavedModel with warm-up requests), `model.keras` (without the optimizer),
-`model.tflite` (weights of 8 bits) and its description, `labels.txt`, and `README.md`, the model
+`model.tflite` and its description, `labels.txt`, and `README.md`, the model
 card: what it was trained on and how, what was measured, what it takes, and a SHA-256 of every file.
 It appears whole or not at all.
 """
@@ -39,18 +39,20 @@ flags.DEFINE_list("class_names", None, "Names of the classes; else their numbers
 def card(report, model, names, files):
     """Writes the model card, Markdown."""
     own = str(report["locations"])
+    random = report.get("accuracy_random_locations", {}).get(own)
     facts = {
         "data": report["dataset"],
         "preset": report["preset"],
         "seed": report["seed"],
         f"test accuracy, {own} places looked at": f"{report['accuracy'][own]:.4f}",
-        "the same at random places": f"{report['accuracy_random_locations'][own]:.4f}",
+        "the same at random places": None if random is None else f"{random:.4f}",
         "test images": f"{report['images']:,}",
-        "hit rate": f"{report['hit_rate']:.4f}",
+        "hit rate": f"{report['hit_rate']:.4f}" if "hit_rate" in report else None,
         "parameters": f"{profile.count_parameters(model)[0]:,}",
         "million multiply-adds per image": f"{report['macs'][own] / 1e6:.1f}",
         "trained on": f"{report['hardware']}, {report['train_seconds']:.0f} s",
     }
+    facts = {name: value for name, value in facts.items() if value is not None}
     height, width = model.image_size
     lines = [
         f"# {pathlib.Path(FLAGS.output).name}", "", FLAGS.what, "", "| | |", "|---|---|",
@@ -78,7 +80,8 @@ def main():
     report = json.loads((run / "report.json").read_text(encoding="utf-8"))
     # The state that the report's figures were measured with.
     model = keras.saving.load_model(run / "checkpoints" / "last.keras", compile=False)
-    names = FLAGS.class_names or [str(label) for label in range(model.num_classes)]
+    names = FLAGS.class_names or report.get("class_names")
+    names = names or [str(label) for label in range(model.num_classes)]
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as temporary:
         folder = pathlib.Path(temporary) / output.name

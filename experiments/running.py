@@ -28,7 +28,7 @@ NOT_RECORDED = ("workdir", "overwrite", "resume", "dry_run", "traceback")
 # What may be different when a run is resumed, because the training does not depend on it.
 MAY_CHANGE = (
     "eval_locations", "eval_patches", "eval_batch_size", "pictures", "export", "num_test_examples",
-    "checkpoint_steps", "attention_every",
+    "checkpoint_steps", "attention_every", "data_dir",
 )  # fmt: skip
 
 
@@ -70,11 +70,12 @@ class _Training:
             budget.epochs, self.steps, FLAGS.checkpoint_steps, FLAGS.steps_per_execution
         )
         self.stream, self.bad_images = data.dataset, data.bad_images
-        self.examples = budget.epochs * self.steps * budget.batch_size
+        self.examples = 0  # until they are trained on
         optimizer = shared.make_optimizer(
             model, budget.learning_rate, budget.epochs * self.steps, grouped=budget.build is None
         )
         model.compile(optimizer, jit_compile={"true": True, "false": False}.get(FLAGS.jit, "auto"))
+        self.alarm, self.pictured = self._alarm(), self._pictured()
 
     def run(self, validation, folder):
         """Trains; goes on where an earlier run stopped if --resume says so."""
@@ -82,33 +83,57 @@ class _Training:
         progress = training.restore(self.model, folder) if FLAGS.resume else None
         if progress:
             done = (progress["epochs"] * self.steps + progress["step"]) * self.budget.batch_size
-            self.stream = self.experiment.load(
+            data = self.experiment.load(
                 "train", self.image_size, self.budget.batch_size, start=done
-            ).dataset
-        return training.fit(
+            )
+            self.stream, self.bad_images = data.dataset, data.bad_images
+        result = training.fit(
             self.model, self.stream, self.budget.epochs, self.steps, folder,
-            validation_data=validation, progress=progress, callbacks=self.callbacks(folder),
+            validation_data=validation, progress=progress, callbacks=self._callbacks(folder),
             checkpoint_steps=FLAGS.checkpoint_steps, steps_per_execution=FLAGS.steps_per_execution,
         )  # fmt: skip
+        self.examples = result.epochs * self.steps * self.budget.batch_size
+        return result
 
-    def callbacks(self, folder):
-        """What watches the training, by the flags."""
-        used = [training.StopOnNonFiniteLoss(batch_size=self.budget.batch_size)]
-        if self.budget.build is not None:  # a rival
-            return used
-        if FLAGS.entropy_floor is not None:
-            used.append(
-                training.PolicyCollapse(
-                    FLAGS.entropy_floor, FLAGS.entropy_epochs, FLAGS.stop_on_collapse
-                )
+    def _alarm(self):
+        """Watches the policy's entropy, if --entropy_floor says so."""
+        if FLAGS.entropy_floor is None or self.budget.build is not None:  # not of a rival
+            return []
+        known = [metric.name for metric in self.model.metrics]
+        monitor = next((m for m in ("policy_entropy", "score_entropy") if m in known), None)
+        if monitor is None:
+            raise ValueError(
+                "`entropy_floor` needs a model that has a policy. "
+                f"Received: entropy_floor={FLAGS.entropy_floor} with preset={FLAGS.preset}"
             )
-        if FLAGS.attention_every is not None:
-            fixed = self.experiment.load("validation", self.image_size, FLAGS.pictures)
-            images, labels, *_ = next(iter(fixed.dataset))
+        return [
+            training.PolicyCollapse(
+                FLAGS.entropy_floor, FLAGS.entropy_epochs, FLAGS.stop_on_collapse, monitor
+            )
+        ]
+
+    def _pictured(self):
+        """The validation images that --attention_every draws, and their classes, or None."""
+        if FLAGS.attention_every is None or self.budget.build is not None:
+            return None
+        several = training.is_multi_worker(self.model.distribute_strategy)
+        if not hasattr(self.model, "attend") or several:
+            raise ValueError(
+                "`attention_every` needs a model that attends, and one worker. "
+                f"Received: attention_every={FLAGS.attention_every} with preset={FLAGS.preset}, "
+                f"strategy={FLAGS.strategy}"
+            )
+        data = self.experiment.load("validation", self.image_size, FLAGS.pictures)
+        images, labels, *_ = next(iter(data.dataset))
+        return images, labels, data.class_names
+
+    def _callbacks(self, folder):
+        used = [training.StopOnNonFiniteLoss(batch_size=self.budget.batch_size), *self.alarm]
+        if self.pictured is not None:
             used.append(
                 training.AttentionSummary(
-                    folder / "tensorboard" / "attention", images, labels, fixed.class_names,
-                    FLAGS.attention_every, **self.experiment.drawing(self.model),
+                    folder / "tensorboard" / "attention", *self.pictured, FLAGS.attention_every,
+                    FLAGS.pictures, **self.experiment.drawing(self.model),
                 )
             )  # fmt: skip
         return used
@@ -162,7 +187,7 @@ def _main(experiment):
         validation = experiment.load("validation", size, FLAGS.eval_batch_size)
         for split in (validation, data):
             check_batches(strategy, split.num_examples, rivals)
-        shared.prepare(model)
+        shared.prepare(model, workdir)
         budget = shared.Rival(
             FLAGS.preset, None, FLAGS.epochs, FLAGS.steps_per_epoch, FLAGS.batch_size,
             FLAGS.learning_rate,

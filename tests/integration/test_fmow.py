@@ -37,7 +37,8 @@ def stages(data_dir, tmp_path_factory):
     run_here(fmow_tnet, *SMALL, f"--data_dir={data_dir}", "--locations=2", "--eval_locations=0,1,2",
              f"--workdir={runs / 'first'}")  # fmt: skip
     run_here(fmow_tnet, *SMALL, f"--data_dir={data_dir}", "--locations=2,1", "--epochs=1",
-             "--eval_locations=0,1x1,2x1", f"--warm_start={runs / 'first'}", "--freeze=conv1",
+             "--eval_locations=0,1x1,2x1", "--attention_every=1", "--freeze=conv1",
+             f"--warm_start={runs / 'first'}",
              f"--workdir={runs / 'second'}")  # fmt: skip
     return runs
 
@@ -62,6 +63,20 @@ def test_second_stage_keeps_what_is_frozen(stages):
     )
     kernels = [model.backbone.network.get_layer("conv1").kernel for model in (first, second)]
     np.testing.assert_array_equal(*map(np.asarray, kernels))
+
+
+@pytest.mark.parametrize("flag", ["--attention_every=1", "--entropy_floor=0.5"])
+def test_watching_a_policy_needs_one_and_costs_no_earlier_run(flag, data_dir, tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "report.json").write_text("{}")
+    with pytest.raises(SystemExit):
+        run_here(
+            full_image, "--dataset=fmow_rgb", f"--data_dir={data_dir}", "--batch_size=6",
+            "--preset=convnet_needle_digits", f"--model_options={NETWORK}", "--overwrite",
+            f"--workdir={tmp_path / 'run'}", flag,
+        )  # fmt: skip
+    assert flag.removeprefix("--") in one_line(capsys)
+    assert (tmp_path / "run" / "report.json").read_text() == "{}"
 
 
 def test_crops_of_the_full_image_network(data_dir, tmp_path):
@@ -93,6 +108,7 @@ def test_crops_of_the_full_image_network(data_dir, tmp_path):
         (["--schedule=piecewise", "--lr_drops=0.9,0.5"], "0.9"),
         (["--lr_drops=often"], "often"),
         (["--batch_size=99"], "99"),
+        (["--entropy_floor=0"], "floor=0"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(arguments, named, data_dir, tmp_path, capsys):

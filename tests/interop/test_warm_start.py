@@ -130,3 +130,9 @@ def test_what_cannot_be_read_or_does_not_fit_is_one_line(saved, tmp_path):
             interop.warm_start(model, path)
         assert "\n" not in str(raised.value)
         assert path.name in str(raised.value)
+
+
+def test_what_is_excluded_must_be_there(saved):
+    model, run = saved
+    with pytest.raises(ValueError, match="Received: exclude=clasifier"):
+        interop.warm_start(model, run, exclude=("clasifier",))

@@ -9,6 +9,7 @@ import keras
 from tnet_keras.interop.checkpoint import LoadReport, fill, match, open_checkpoint
 from tnet_keras.interop.efficientnet import checkpoint_prefix, load_efficientnet_checkpoint
 from tnet_keras.interop.original_tnet import load_original_checkpoint
+from tnet_keras.models import TNet
 
 # Where a run of ours keeps its states, best first.
 _STATES = ("checkpoints/best.keras", "checkpoints/last.keras", "best.keras", "last.keras")
@@ -32,7 +33,8 @@ def warm_start(model, path, exclude=()):
         `LoadReport`.
 
     Raises:
-        ValueError: If nothing at the path can be read, or nothing of it fits.
+        ValueError: If nothing at the path can be read, nothing of it fits, or `exclude` names
+            nothing.
 
     Example:
 
@@ -47,6 +49,12 @@ def warm_start(model, path, exclude=()):
     report = warm_start(from_preset("tnet_needle_digits", locations=(2, 1)), path)
     ```
     """
+    for part in exclude:
+        if not part or not any(part in variable.path for variable in model.variables):
+            raise ValueError(
+                "`exclude` must hold parts of the paths of variables of the model. "
+                f"Received: exclude={','.join(exclude)}"
+            )
     path = pathlib.Path(path)
     file = next((path / name for name in _STATES if (path / name).is_file()), path)
     kept = [
@@ -60,8 +68,13 @@ def warm_start(model, path, exclude=()):
         reader = open_checkpoint(path)
         if checkpoint_prefix(reader) is not None:
             report = load_efficientnet_checkpoint(model.backbone, path)
-        else:
+        elif isinstance(model, TNet):
             report = load_original_checkpoint(model, path, strict=False)
+        else:
+            raise ValueError(
+                "`path` must lead to a .keras file, a run or an EfficientNet checkpoint for "
+                f"{type(model).__name__}. Received: path={path}"
+            )
     for variable, value in kept:
         variable.assign(value)
     excluded = {variable.path for variable, _ in kept}

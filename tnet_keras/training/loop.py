@@ -124,8 +124,9 @@ def fit(
         )
     strategy = model.distribute_strategy
     # The look at the loss comes first, so that no checkpoint holds what it refuses.
-    guarded = any(isinstance(callback, StopOnNonFiniteLoss) for callback in callbacks)
-    used = [*([] if guarded else [StopOnNonFiniteLoss()]), *callbacks]
+    guards = [c for c in callbacks if isinstance(c, StopOnNonFiniteLoss)]
+    others = [c for c in callbacks if not isinstance(c, StopOnNonFiniteLoss)]
+    used = guards or [StopOnNonFiniteLoss()]
     if first_step:
         used.append(_GoOnWithinEpoch(first_epoch, first_step, progress["metrics"]))
     loggers = []
@@ -146,6 +147,8 @@ def fit(
             *loggers,
             Checkpoints(workdir / "checkpoints", monitor, progress, checkpoint_steps, chief),
         ]
+    # An epoch is kept before others look at it: what they get wrong does not cost it.
+    used += others
     verbose = progress_mode() if verbose is None else verbose
     options = {
         "epochs": epochs, "initial_epoch": first_epoch, "steps_per_epoch": steps_per_epoch,
@@ -170,7 +173,8 @@ def fit(
         raise
     seconds = time.perf_counter() - start + (progress["train_seconds"] if progress else 0.0)
     values = {name: [float(x) for x in series] for name, series in history.history.items()}
-    return TrainingResult(values, seconds, epochs)
+    done = history.epoch[-1] + 1 if history.epoch else first_epoch
+    return TrainingResult(values, seconds, done)
 
 
 def _fit_with_keras(model, dataset, first_step, steps_per_execution, options):
