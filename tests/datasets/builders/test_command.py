@@ -28,7 +28,7 @@ def test_the_command_prepares_and_counts(tmp_path, capsys):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ([], "error: Flag --dataset must name a builder, such as fmow_rgb, nabirds"),
+        ([], "error: Flag --dataset must name a builder, such as attention_sampling_mnist, "),
         (["--dataset=fmow"], "error: `name` must be the name of a TFDS builder. Received: name='f"),
         (["--dataset=fmow_rgb", "--config=half"], "error: `config` must be one of ('full', 'crop"),
         (["--dataset=nabirds", "--config=full"], "error: `config` must be one of () for nabirds"),
