@@ -11,11 +11,13 @@ import tensorflow as tf
 
 WARMUP_FILE = "tf_serving_warmup_requests"
 
+_SQUARE = 16  # Pixels.
+
 
 def write_warmup(path, batch_sizes=(1,)):
     """Writes `assets.extra/tf_serving_warmup_requests` into an exported version.
 
-    One request per signature and batch size, each with images of the model's own size: noise, which
+    One request per signature and batch size, each with images of the model's own size: random squares, which
     no coder makes small. The file is a TFRecord of `PredictionLog` messages, as TensorFlow Serving
     reads it.
 
@@ -53,7 +55,11 @@ def write_warmup(path, batch_sizes=(1,)):
             f"`path` must not hold warm-up requests yet. Received: path={str(path)!r}"
         )
     name = path.resolve().parent.name
-    pixels = np.random.default_rng(0).integers(0, 256, (*contract["image_size"], 3), np.uint8)
+    # Squares of random colours: noise would make files of several times the size.
+    height, width = contract["image_size"]
+    squares = (-(-height // _SQUARE), -(-width // _SQUARE), 3)
+    pixels = np.random.default_rng(0).integers(0, 256, squares, np.uint8)
+    pixels = pixels.repeat(_SQUARE, axis=0).repeat(_SQUARE, axis=1)[:height, :width]
     contents = tf.io.encode_jpeg(pixels).numpy()
     handle, temporary = tempfile.mkstemp(prefix=f".{WARMUP_FILE}-", dir=extra)
     os.close(handle)
