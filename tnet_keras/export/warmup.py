@@ -17,9 +17,9 @@ _SQUARE = 16  # Pixels.
 def write_warmup(path, batch_sizes=(1,)):
     """Writes `assets.extra/tf_serving_warmup_requests` into an exported version.
 
-    One request per signature and batch size, each with images of the model's own size: random squares, which
-    no coder makes small. The file is a TFRecord of `PredictionLog` messages, as TensorFlow Serving
-    reads it.
+    One request per signature and batch size, each with images of the model's own size: squares of
+    random colours. The file is a TFRecord of `PredictionLog` messages, as TensorFlow Serving reads
+    it.
 
     Args:
         path: Folder of a version that `export_for_serving` wrote, `…/name/1`.
