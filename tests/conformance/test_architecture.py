@@ -14,16 +14,17 @@ BELOW_VERBS = BELOW_MODELS | {"models", "visualization"}
 # Which rooms each room may import from. A new room has to be entered here.
 ARROWS = {
     "geometry": set(),
+    "module_command": set(),
     "learning": set(),
     "backbones": set(),
     "ops": {"geometry"},
     "layers": {"ops", "geometry"},
     "models": BELOW_MODELS,
-    "datasets": {"ops", "geometry"},
+    "datasets": {"ops", "geometry", "module_command"},
     "visualization": {"ops", "geometry"},
     "training": BELOW_VERBS,
     "evaluation": BELOW_VERBS,
-    "export": BELOW_VERBS,
+    "export": BELOW_VERBS | {"module_command"},
     "interop": BELOW_VERBS,
 }
 

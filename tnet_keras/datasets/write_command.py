@@ -1,8 +1,8 @@
 """What the commands that write drawn data to disk share: `python -m tnet_keras.datasets.<name>`."""
 
-import sys
-
 from absl import flags
+
+from tnet_keras.module_command import run_module_command
 
 
 def run_write_command(usage, noun, published, define, write, argv=None):
@@ -19,7 +19,6 @@ def run_write_command(usage, noun, published, define, write, argv=None):
     Returns:
         Exit code: 0 done, 2 an error that was named in one line on stderr, 130 interrupted.
     """
-    # Flags of its own: importing a command's module must not add to those of another command.
     values = flags.FlagValues()
     only = {"flag_values": values}
     flags.DEFINE_string("output", None, "Folder to make; must not exist.", **only)
@@ -27,26 +26,15 @@ def run_write_command(usage, noun, published, define, write, argv=None):
         text = f"Number of {noun} for {name} (published: {number})."
         flags.DEFINE_integer(name, 0, text, lower_bound=0, **only)
     flags.DEFINE_integer("seed", 0, f"Other seed, other {noun}.", lower_bound=0, **only)
-    flags.DEFINE_bool("help", False, "Show this text.", short_name="?", **only)
     define(**only)
-    try:
-        rest = values(sys.argv if argv is None else argv)
-        if values.help:
-            print(f"{usage}\n{values.get_help()}")
-            return 0
-        if rest[1:]:
-            raise flags.Error(f"Only flags are understood. Received: {' '.join(rest[1:])}")
+
+    def action():
         if not values.output:
             raise flags.Error("Flag --output must say which folder to make.")
         counts = {"train": values.train, "validation": values.valid, "test": values.test}
         if not any(counts.values()):
             raise flags.Error(f"Flags --train, --valid or --test must say how many {noun} to draw.")
         write(values, counts)
-    except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
-        return 130
-    except (ValueError, OSError, flags.Error) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    print(f"Wrote {sum(counts.values())} {noun} to {values.output}")
-    return 0
+        print(f"Wrote {sum(counts.values())} {noun} to {values.output}")
+
+    return run_module_command(values, usage, action, argv)

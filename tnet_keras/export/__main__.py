@@ -7,6 +7,7 @@ import keras
 from absl import flags
 
 from tnet_keras.export.saved_model import export_for_serving
+from tnet_keras.module_command import run_module_command
 from tnet_keras.ops.decode import MAX_BYTES, MAX_PIXELS
 
 _USAGE = """Writes a trained model as a SavedModel that TensorFlow Serving loads.
@@ -25,25 +26,14 @@ def main(argv=None):
         Exit code: 0 done, 2 an error that was named in one line on stderr, 130 interrupted.
     """
     values = _define()
-    try:
-        rest = values(sys.argv if argv is None else argv)
-        if values.help:
-            print(f"{_USAGE}\n{values.get_help()}")
-            return 0
-        if rest[1:]:
-            raise flags.Error(f"Only flags are understood. Received: {' '.join(rest[1:])}")
+
+    def action():
         for name in ("model", "output"):
             if not values[name].value:
                 raise flags.Error(f"Flag --{name} must be given.")
-        folder = _export(values)
-    except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
-        return 130
-    except (ValueError, OSError, ImportError, flags.Error) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    print(f"Wrote {folder}")
-    return 0
+        print(f"Wrote {_export(values)}")
+
+    return run_module_command(values, _USAGE, action, argv, (ImportError,))
 
 
 def _define():
@@ -73,7 +63,6 @@ def _define():
     )  # fmt: skip
     flags.DEFINE_bool("warmup", True, "Also write warm-up requests (extra `serving`).", **only)
     flags.DEFINE_bool("allow_untrained", False, "Export a model that made no step.", **only)
-    flags.DEFINE_bool("help", False, "Show this text.", short_name="?", **only)
     return values
 
 

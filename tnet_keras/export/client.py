@@ -12,6 +12,7 @@ from absl import flags
 
 from tnet_keras.export.files import find_images
 from tnet_keras.export.transports import transport
+from tnet_keras.module_command import run_module_command
 from tnet_keras.ops.decode import DECODE_STATUSES
 
 # As `experiments/predict.py` has it.
@@ -221,23 +222,14 @@ def main(argv=None):
         line on stderr, 130 interrupted.
     """
     values = _define()
-    try:
-        rest = values(sys.argv if argv is None else argv)
-        if values.help:
-            print(f"{_USAGE}\n{values.get_help()}")
-            return 0
-        if rest[1:]:
-            raise flags.Error(f"Only flags are understood. Received: {' '.join(rest[1:])}")
+
+    def action():
         for name in ("server", "model", "images"):
             if not values[name].value:
                 raise flags.Error(f"Flag --{name} must be given.")
         return _print_answers(values)
-    except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
-        return 130
-    except (ValueError, OSError, RuntimeError, ImportError, flags.Error) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+
+    return run_module_command(values, _USAGE, action, argv, (RuntimeError, ImportError))
 
 
 def _define():
@@ -254,7 +246,6 @@ def _define():
     flags.DEFINE_integer("version", None, "Default: the newest.", lower_bound=1, **only)
     flags.DEFINE_float("timeout", 60.0, "Seconds to wait for an answer.", **only)
     flags.DEFINE_integer("batch_size", 16, "Images in a request.", lower_bound=1, **only)
-    flags.DEFINE_bool("help", False, "Show this text.", short_name="?", **only)
     return values
 
 

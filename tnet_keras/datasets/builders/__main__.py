@@ -8,6 +8,7 @@ import tensorflow_datasets as tfds
 from absl import flags
 
 from tnet_keras.datasets import builders
+from tnet_keras.module_command import run_module_command
 
 _USAGE = """Prepares a data set with TFDS from the files that its owner hands out, and prints how
 many examples each split has. Nothing is downloaded; on an error nothing is left behind.
@@ -35,7 +36,6 @@ def main(argv=None):
     Returns:
         Exit code: 0 done, 2 an error that was named in one line on stderr, 130 interrupted.
     """
-    # Flags of its own: importing this module must not add to those of another command.
     values = flags.FlagValues()
     only = {"flag_values": values}
     names = ", ".join(builder_names())
@@ -46,29 +46,18 @@ def main(argv=None):
         **only,
     )  # fmt: skip
     flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data; default: as TFDS.", **only)
-    flags.DEFINE_bool("help", False, "Show this text.", short_name="?", **only)
-    try:
-        rest = values(sys.argv if argv is None else argv)
-        if values.help:
-            print(f"{_USAGE}\n{values.get_help()}")
-            return 0
-        if rest[1:]:
-            raise flags.Error(f"Only flags are understood. Received: {' '.join(rest[1:])}")
+
+    def action():
         if not values.dataset:
             raise flags.Error(f"Flag --dataset must name a builder, such as {names}.")
         if not sys.stderr.isatty():
             tfds.disable_progress_bar()
         counts = builders.prepare(values.dataset, values.manual_dir, values.data_dir, values.config)
-    except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
-        return 130
+        for split, count in counts.items():
+            print(f"{split}: {count} examples")
+
     # TFDS's own builders assert what their files must be.
-    except (ValueError, OSError, AssertionError, tf.errors.OpError, flags.Error) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    for split, count in counts.items():
-        print(f"{split}: {count} examples")
-    return 0
+    return run_module_command(values, _USAGE, action, argv, (AssertionError, tf.errors.OpError))
 
 
 if __name__ == "__main__":
