@@ -140,11 +140,13 @@ def number_of_examples(split):
 def full_image_network(model):
     """Builds the network that sees the full image through a copy of the model's backbone."""
     config = model.backbone.get_config()
-    config.update(input_shape=(*model.image_size, 3), statistics_levels=1, name="backbone")
+    channels = model.backbone.image_shape[-1]
+    config.update(input_shape=(*model.image_size, channels), statistics_levels=1, name="backbone")
     return tnet_keras.FullImageClassifier(
         tnet_keras.Backbone.from_config(config),
         model.num_classes,
         dropout=model.get_config()["dropout"],
+        position_channels=channels == 5,
         seed=FLAGS.seed,
     )
 

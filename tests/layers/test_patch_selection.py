@@ -126,6 +126,26 @@ def test_given_candidates_are_cut_out():
     np.testing.assert_array_equal(outputs["selected"], [[1, 5]] * 3)
 
 
+def test_positions_of_pixels_are_those_of_the_image_and_the_mean_of_a_blend():
+    layer = selection()
+    rows, columns = np.meshgrid(np.linspace(0, 255, 48), np.linspace(0, 255, 64), indexing="ij")
+    inside = next(
+        index for index, (y0, x0, y1, x1) in enumerate(layer.boxes)
+        if y0 >= 0 and x0 >= 0 and y1 <= 48 and x1 <= 64
+    )  # fmt: skip
+    y0, x0, y1, x1 = layer.boxes[inside].astype(int)
+    hard = tf.one_hot([[inside]], layer.num_candidates)
+    expected = np.stack([rows, columns], axis=-1)[y0:y1, x0:x1]
+    np.testing.assert_allclose(layer.pixel_positions(hard)[0, 0], expected, atol=1e-3)
+    # Rows and columns go on outside the image in equal steps.
+    everywhere = layer.pixel_positions(tf.eye(layer.num_candidates)[None])[0].numpy()
+    np.testing.assert_allclose(np.diff(everywhere[..., 0], axis=1), 255 / 47, atol=1e-3)
+    np.testing.assert_allclose(np.diff(everywhere[..., 1], axis=2), 255 / 63, atol=1e-3)
+    weights = tf.nn.softmax(tf.random.stateless_normal([1, 2, layer.num_candidates], [1, 2]))
+    blend = np.einsum("kn,nhwc->khwc", weights[0], everywhere)
+    np.testing.assert_allclose(layer.pixel_positions(weights)[0], blend, atol=1e-3)
+
+
 def test_anchors_are_resized_to_one_size():
     layer = PatchSelection(
         2, image_size=(448, 448), view_size=None, patch_size=(32, 32), sigma=0.0, num_samples=2

@@ -18,12 +18,12 @@ from tnet_keras.models import PatchSelectionClassifier, from_preset
 CLASSES = 3
 
 
-def classifier(selector="perturbed", aggregation=None, num_patches=2, **options):
+def classifier(selector="perturbed", aggregation=None, num_patches=2, backbone=None, **options):
     selection = PatchSelection(
         num_patches, image_size=(48, 48), view_size=(32, 32), patch_size=(16, 16),
         selector=selector, num_samples=100, epsilon=0.05, seed=1,
     )  # fmt: skip
-    backbone = Backbone(
+    backbone = backbone or Backbone(
         "convnet", input_shape=(16, 16, 3), options={"filters": [6, 8], "strides": [2, 2]}
     )
     return PatchSelectionClassifier(
@@ -106,6 +106,21 @@ def test_gradients_reach_the_scorer_only_through_a_selector_that_has_one(selecto
     )
 
 
+def test_position_channels_tell_two_places_apart(tmp_path):
+    network = {"options": {"filters": [6, 8], "strides": [2, 2]}, "input_shape": (16, 16, 5)}
+    model = classifier(backbone=Backbone("convnet", **network), position_channels=True)
+    images = np.full((1, 48, 48, 3), 90, np.uint8)
+    # The same pixels everywhere: only the places differ.
+    there, here = (model.attend(images, cells=[[[[cell]]]])["logits"] for cell in (2, 6))
+    assert np.abs(there - here).max() > 1e-4
+    without = classifier()
+    there, here = (without.attend(images, cells=[[[[cell]]]])["logits"] for cell in (2, 6))
+    np.testing.assert_allclose(there, here, atol=1e-6)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(again(images), model(images), atol=1e-6)
+
+
 def test_training_finds_the_square():
     images, labels = bright_squares(256)
     model = classifier(num_patches=1)
@@ -172,6 +187,7 @@ def test_step_and_baseline_survive_a_file(tmp_path):
         ({"backbone": "convnet"}, "backbone"),
         ({"selection": "perturbed"}, "selection"),
         ({"backbone": Backbone("convnet", input_shape=(20, 20, 3))}, "backbone"),
+        ({"position_channels": True}, "`backbone` must take 5 channels.*Received: .*16, 3"),
     ],
 )
 def test_parts_that_do_not_fit_are_named(change, named):

@@ -222,6 +222,15 @@ def test_options_are_merged_into_those_of_the_preset():
     assert from_preset("tnet_needle_digits").backbone.feature_dim == 128
 
 
+def test_position_channels_widen_the_backbone():
+    wide = from_preset("topk_billiards_small", position_channels=True)
+    assert wide.backbone.image_shape == (52, 52, 5) and wide.position_channels
+    narrow = from_preset(
+        "resnet18_billiards_position", position_channels=False, input_shape=(64, 64, 5)
+    )
+    assert narrow.backbone.image_shape == (64, 64, 3)
+
+
 def test_weights_are_random():
     def kernel(seed):
         keras.utils.set_random_seed(seed)

@@ -40,3 +40,14 @@ def test_same_seed_same_numbers_eagerly_in_graphs_and_under_xla(kind):
 def test_exponential_noise_is_positive_and_finite():
     values = exponential_noise([1_000_000], [0, 1]).numpy()
     assert np.all(values > 0) and np.all(np.isfinite(np.log(values)))
+
+
+def test_normal_noise_has_the_moments_and_the_independence_of_normal_numbers():
+    values = normal_noise([200, 10_000], [7, 8]).numpy().astype(np.float64)
+    assert np.abs(values).max() < 5.4
+    # Standard errors of the moments of 2 million normal numbers: 1/√n, √2/√n, √15/√n, √96/√n.
+    for power, moment, error in ((1, 0, 1), (2, 1, 2**0.5), (3, 0, 15**0.5), (4, 3, 96**0.5)):
+        assert abs((values**power).mean() - moment) < 4 * error / values.size**0.5
+    # The two numbers of one word are on one circle, yet their squares do not know of each other.
+    first, second = values[:, :5000] ** 2, values[:, 5000:] ** 2
+    assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 4 / first.size**0.5

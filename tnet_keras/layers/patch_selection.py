@@ -139,6 +139,41 @@ class PatchSelection(Selector):
             result["patches"] = self._slice(images, chosen)
         return {**result, "boxes": tf.cast(self._boxes_of(chosen), tf.float32)}
 
+    def pixel_positions(self, indicators):
+        """Where in the image the pixels of patches come from, as two channels.
+
+        Row and column are 0 at the first pixel of the image and 255 at its last one, as colours
+        are; pixels outside the image go on in both directions. Of a blend of windows they are the
+        mean, so that scores have a gradient through them too.
+
+        Args:
+            indicators: float `[B, K, N]`, rows that sum to 1.
+
+        Returns:
+            float32 `[B, K, h, w, 2]`, row first.
+        """
+        boxes = tf.constant(self.boxes.astype(np.int32))
+        edges = tf.matmul(
+            tf.cast(indicators, tf.float32),
+            tf.tile(tf.cast(boxes, tf.float32)[None], [tf.shape(indicators)[0], 1, 1]),
+        )
+        axes = []
+        for axis in range(2):
+            first, last = edges[..., axis, None], edges[..., axis + 2, None]
+            side = self.patch_size[axis]
+            middles = (tf.range(side, dtype=tf.float32) + 0.5) / side
+            pixels = first + (last - first) * middles - 0.5
+            axes.append(pixels * (255.0 / max(1, self.image_size[axis] - 1)))
+        rows, columns = axes
+        height, width = self.patch_size
+        return tf.stack(
+            [
+                tf.tile(rows[:, :, :, None], [1, 1, 1, width]),
+                tf.tile(columns[:, :, None, :], [1, 1, height, 1]),
+            ],
+            axis=-1,
+        )
+
     def _boxes_of(self, chosen):
         # Whole numbers as integers: a quantised export would round the floats of a table.
         return tf.gather(tf.constant(self.boxes.astype(np.int32)), chosen)

@@ -45,6 +45,10 @@ class PatchSelectionClassifier(SelectingMixin, HardAttentionModel):
             selectors take one noise sample instead of the mean of many: whole patches, no blends.
         policy_weight: Weight of the policy gradient ("reinforce").
         initial_baseline: First value of the reward baseline ("reinforce").
+        position_channels: Whether two channels with the row and the column of each pixel in the
+            image follow those of the patches, see `PatchSelection.pixel_positions`: for tasks in
+            which order or distance counts. The backbone takes five channels then; the scorer takes
+            three. (Patch selection, CVPR 2021, has it for its baselines.)
         dropout: Drop probability before the last dense layer.
         seed: Seed of noise, draws and dropout.
         **kwargs: `l2`, `l2_scope`, `contrastive_weight`, `contrastive_margin`, see
@@ -75,6 +79,7 @@ class PatchSelectionClassifier(SelectingMixin, HardAttentionModel):
         scorer_delay=0,
         policy_weight=1.0,
         initial_baseline=0.5,
+        position_channels=False,
         dropout=0.0,
         seed=None,
         **kwargs,
@@ -96,6 +101,13 @@ class PatchSelectionClassifier(SelectingMixin, HardAttentionModel):
                 f"`backbone` must take the {selection.patch_size} patches of the selection. "
                 f"Received: backbone.image_shape={backbone.image_shape}"
             )
+        channels = 5 if position_channels else 3
+        if backbone.image_shape[-1] != channels:
+            raise ValueError(
+                f"`backbone` must take {channels} channels with "
+                f"position_channels={position_channels}. "
+                f"Received: backbone.image_shape={backbone.image_shape}"
+            )
         if selection.selector == "sinkhorn" and getattr(aggregation, "fixed_count", False):
             raise ValueError(
                 "`aggregation` must not depend on the order of the patches with "
@@ -107,7 +119,7 @@ class PatchSelectionClassifier(SelectingMixin, HardAttentionModel):
         self.aggregation = (
             MeanAggregation(name="aggregation") if aggregation is None else aggregation
         )
-        self.hidden_units = hidden_units
+        self.hidden_units, self.position_channels = hidden_units, position_channels
         check_count("scorer_delay", scorer_delay, 0)
         self.scorer_delay = scorer_delay
         self.image_size = selection.image_size
@@ -117,7 +129,7 @@ class PatchSelectionClassifier(SelectingMixin, HardAttentionModel):
     def _build_parts(self):
         self.backbone.build((None, *self.backbone.image_shape))
         if not self.scorer.built:
-            self.scorer.build((None, *self.selection.view_size, self.backbone.image_shape[-1]))
+            self.scorer.build((None, *self.selection.view_size, 3))
         width, k = self.backbone.feature_dim, self.selection.num_patches
         features, indicators = (None, k, width), (None, k, self.selection.num_candidates)
         takes = getattr(self.aggregation, "takes_indicators", False)
@@ -248,7 +260,11 @@ class PatchSelectionClassifier(SelectingMixin, HardAttentionModel):
             )
         else:
             path = select(scores)
-        patches = tf.reshape(path["patches"], [-1, *self.backbone.image_shape])
+        patches = path["patches"]
+        if self.position_channels:
+            positions = self.selection.pixel_positions(path["indicators"])
+            patches = tf.concat([patches, positions], axis=-1)
+        patches = tf.reshape(patches, [-1, *self.backbone.image_shape])
         vectors = self.backbone(patches, level=1, training=training)[1]
         features = tf.reshape(vectors, [-1, k, vectors.shape[-1]])
         vector, weights = self._aggregate(features, path["indicators"], training)
@@ -300,6 +316,7 @@ class PatchSelectionClassifier(SelectingMixin, HardAttentionModel):
             "aggregation": serialize(self.aggregation),
             "hidden_units": self.hidden_units,
             "scorer_delay": self.scorer_delay,
+            "position_channels": self.position_channels,
             "dropout": self.classifier.dropout,
         }
 

@@ -298,11 +298,11 @@ def from_preset(name, **overrides):
     Args:
         name: One of `preset_names()`.
         **overrides: Any argument of the model, and of its backbone `input_shape`, `input_scaling`,
-            `statistics_levels` and `options` (merged into the preset's). Of a model
-            that selects patches, `selection` is a dict of arguments of `PatchSelection`,
-            merged into the preset's; `aggregation` is a layer, a name ("mean", "max", "sum",
-            "concat", "transformer") or a dict of a `name` and arguments; `scorer` a layer or a
-            dict of arguments of `ConvScorer`.
+            `statistics_levels` and `options` (merged into the preset's); with `position_channels`
+            the backbone gets its five channels. Of a model that selects patches, `selection` is a
+            dict of arguments of `PatchSelection`, merged into the preset's; `aggregation` is a
+            layer, a name ("mean", "max", "sum", "concat", "transformer") or a dict of a `name` and
+            arguments; `scorer` a layer or a dict of arguments of `ConvScorer`.
 
     Returns:
         A `TNet`, `PatchSelectionClassifier`, `NTSTopKClassifier` or `FullImageClassifier`, built.
@@ -335,6 +335,9 @@ def from_preset(name, **overrides):
         overrides["selection"] = {**arguments.get("selection", {}), **overrides["selection"]}
     # A model for fewer or more levels than published is asked for by its locations.
     arguments.update(overrides)
+    if "position_channels" in overrides:
+        channels = 5 if overrides["position_channels"] else 3
+        backbone["input_shape"] = (*backbone["input_shape"][:2], channels)
     # Layers are described here and made anew for every model.
     if isinstance(arguments.get("selection"), dict):
         arguments["selection"] = PatchSelection(**arguments["selection"], name="selection")

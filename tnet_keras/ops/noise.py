@@ -45,17 +45,23 @@ def exponential_noise(shape, seed):
 def normal_noise(shape, seed):
     """Independent standard normal numbers, by the Box–Muller transform.
 
+    A pair of numbers comes from one 32-bit word: 20 bits are the radius, 12 the angle. All moments
+    of a pair over 4,096 equidistant angles are those of the circle up to the order 4,095.
+
     Args:
         shape: List of integers or scalar tensors, the last one an integer.
         seed: int32 `[2]`: same seed, same numbers.
 
     Returns:
-        float32 of that shape, between -5.7 and 5.7.
+        float32 of that shape, between -5.4 and 5.4.
     """
     *leading, last = shape
-    half = -(-last // 2)
-    uniform = uniform_noise([*leading, 2 * half], seed)
-    radius = tf.sqrt(-2.0 * tf.math.log(1.0 - uniform[..., :half]))
-    angle = (2.0 * math.pi) * uniform[..., half:]
+    bits = tf.random.stateless_uniform(
+        [*leading, -(-last // 2)], seed, minval=None, maxval=None, dtype=tf.int32, alg="philox"
+    )
+    # An arithmetic shift: -2^19 ... 2^19 - 1, here and below the middle of each interval.
+    share = tf.cast(tf.bitwise.right_shift(bits, 12), tf.float32) * 2.0**-20 + (0.5 + 2.0**-21)
+    angle = tf.cast(bits & 0xFFF, tf.float32) * (2.0 * math.pi * 2.0**-12) + math.pi * 2.0**-12
+    radius = tf.sqrt(tf.math.log(share) * -2.0)
     pairs = tf.concat([radius * tf.cos(angle), radius * tf.sin(angle)], axis=-1)
     return pairs[..., :last]

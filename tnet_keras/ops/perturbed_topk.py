@@ -10,7 +10,8 @@ forms stand beside the estimate in the tests: n = 2, k = 1 with normal noise giv
 `Ybar[0] = Φ((s0 - s1) / (√2 σ))`, and k = 1 with Gumbel noise gives `Ybar = softmax(s / σ)`.
 
 Rows are never one-hot tensors here. A sample is k sorted indices; the forward pass scatters them
-into counts, the backward pass gathers G at them.
+into counts, the backward pass gathers G at them. Noise is added to the scores in descending order:
+the Top-K of a sample then meets nearly all of its winners first, and takes half the time.
 """
 
 import numpy as np
@@ -150,14 +151,21 @@ def _estimate(k, num_samples, noise, mode, chunk_size):
         # An eager tape records what happens in here too, and would keep all of it.
         scores, sigma = tf.stop_gradient(scores), tf.stop_gradient(sigma)
         batch, size = tf.shape(scores)[0], scores.shape[1]
+        # Candidates by rank, the best first and the lower index first of equals, and the inverse.
+        order = tf.argsort(scores, axis=-1, direction="DESCENDING", stable=True)
+        ranks = tf.argsort(order, axis=-1)
+        ranked = tf.gather(scores, order, batch_dims=1)[:, None]
 
         def forward(chunk):
             z, direction = draw(scores, seed, chunk)
-            indices = _sorted_indices(scores[:, None] + sigma * z, k)
+            chosen = tf.math.top_k(ranked + sigma * z, k, sorted=False).indices
+            indices = tf.sort(_take(order, chosen), axis=-1)
             weights = tf.broadcast_to(counted(chunk)[None, :, None], tf.shape(indices))
             totals = _scatter(_slot_index(indices, size), weights, batch * k * size)
             # The diagonal needs the noise at chosen candidates only, which is small enough to keep.
-            kept = tf.gather(direction, indices, batch_dims=2) if mode == "diagonal" else direction
+            kept = direction
+            if mode == "diagonal":
+                kept = tf.gather(direction, _take(ranks, indices), batch_dims=2)
             return totals, indices, kept
 
         if chunks == 1:
@@ -204,6 +212,8 @@ def _estimate(k, num_samples, noise, mode, chunk_size):
                 )[1]
             safe = tf.where(sigma > 0.0, sigma, 1.0)
             scaled = tf.reshape(total, [batch, size]) / (float(num_samples) * safe)
+            if mode != "diagonal":
+                scaled = tf.gather(scaled, ranks, batch_dims=1)
             return tf.where(sigma > 0.0, scaled, tf.zeros_like(scaled)), None, None
 
         return indicators, gradient
@@ -251,6 +261,12 @@ def _noise(name, shape, seed):
 def _sorted_indices(scores, k):
     """Indices int32 `[..., k]` of the k largest scores, ascending; ties go to the lowest index."""
     return tf.sort(tf.math.top_k(scores, k, sorted=False).indices, axis=-1)
+
+
+def _take(rows, indices):
+    """Entries of `[B, N]` at indices `[B, S, k]` of each row: `[B, S, k]`."""
+    flat = tf.reshape(indices, [tf.shape(indices)[0], -1])
+    return tf.reshape(tf.gather(rows, flat, batch_dims=1), tf.shape(indices))
 
 
 def _slot_index(indices, size):
