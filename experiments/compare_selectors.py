@@ -4,8 +4,9 @@
     python experiments/compare_selectors.py --task=billiards
 
 Each run is a run of imagenet_tnet.py or billiards_topk.py with its own folder; those that are
-finished are not trained again, so the command can be stopped and given again. The page and the
-picture that are written to --output hold what has been run so far.
+finished are not trained again, so the command can be stopped and given again; finished runs of
+other flags are refused. The page and the picture that are written to --output hold what has been
+run so far.
 """
 
 import json
@@ -67,20 +68,33 @@ def folder_of(label, seed):
 
 
 def train(label, seed):
-    """Makes one run, unless it is finished."""
+    """Makes one run, unless it is finished.
+
+    Raises:
+        ValueError: If the run fails, or a finished one was made by another command.
+    """
     folder = folder_of(label, seed)
-    if (folder / "report.json").is_file():
-        return
     script, shared = TASKS[FLAGS.task]
     line = [
         sys.executable, str(HERE / f"{script}.py"), *shared, *selector_flags(FLAGS.task, label),
         f"--seed={seed}", f"--workdir={folder}", "--noexport", "--overwrite",
     ]  # fmt: skip
+    # The interpreter and the place of the clone make no other run.
+    given = "\n".join([script, *line[2:]]).replace(str(HERE), "experiments") + "\n"
+    record = folder / "command.txt"
+    if (folder / "report.json").is_file():
+        if not record.is_file() or record.read_text(encoding="utf-8") != given:
+            raise ValueError(
+                "`runs` must hold runs of the same flags: give another folder, or remove this "
+                f"run. Received: runs={FLAGS.runs}, which holds {folder}"
+            )
+        return
     print(f"{label}, seed {seed}", flush=True)
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise ValueError(f"{label} with seed {seed} failed: {last}")
+    record.write_text(given, encoding="utf-8")
 
 
 def collect():

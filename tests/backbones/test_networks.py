@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tnet_keras.backbones import Backbone, LevelBatchNormalization
-from tnet_keras.backbones.convnet import MeanPositions
+from tnet_keras.backbones.convnet import SoftArgmax
 
 
 def count(variables):
@@ -191,22 +191,42 @@ def test_bagnet77_lowd_needs_77_pixels():
         Backbone("bagnet77_lowd", (77, 76, 3))
 
 
-def test_mean_positions_are_those_of_the_strongest_place():
-    features = np.zeros((2, 3, 5, 2), np.float32)
-    features[0, 2, 0, 0] = features[0, 1, 3, 1] = features[1, 0, 4, 1] = 50.0
-    found = np.asarray(MeanPositions()(features))
-    # Rows of both channels, then columns; a channel without a strongest place is in the middle.
-    np.testing.assert_allclose(found, [[1, 0, -1, 0.5], [0, -1, 0, 1]], atol=1e-6)
-    one = np.asarray(MeanPositions()(np.ones((1, 1, 1, 2), np.float32)))
-    np.testing.assert_array_equal(one, np.zeros((1, 4)))
+def test_soft_argmax_codes_the_place_of_the_strongest_response():
+    layer = SoftArgmax(heads=2, frequencies=3)
+    features = np.zeros((1, 3, 5, 2), np.float32)
+    features[0, 2, 0, 0] = features[0, 1, 3, 1] = 80.0
+    rows, columns = np.meshgrid(np.linspace(0.1, 0.3, 3), np.linspace(0.4, 0.8, 5), indexing="ij")
+    coordinates = np.stack([rows, columns], axis=-1)[None]
+    layer.build([features.shape, coordinates.shape])
+    layer.kernel.assign(np.eye(2))  # a head for each channel
+    found = np.asarray(layer([features, coordinates])).reshape(2, 2, 2, 3)
+    angles = np.pi / 2 * np.array([1, 2, 4])
+    for head, place in enumerate(([0.3, 0.4], [0.2, 0.7])):
+        for axis, x in enumerate(place):
+            expected = [np.sin(angles * x), np.cos(angles * x)]
+            np.testing.assert_allclose(found[head, axis], expected, atol=1e-5)
+    # A map without a strongest place means the middle.
+    layer.kernel.assign(np.zeros((2, 2)))
+    middle = np.asarray(layer([features, coordinates])).reshape(2, 2, 2, 3)
+    np.testing.assert_allclose(middle[0, 0, 0], np.sin(angles * 0.2), atol=1e-5)
+    one = layer([np.ones((1, 1, 1, 2), np.float32), np.full((1, 4, 4, 2), 0.5, np.float32)])
+    found = np.reshape(one, (2, 2, 2, 3))[0, 0, 0]
+    np.testing.assert_allclose(found, np.sin(angles / 2), atol=1e-5)
 
 
-def test_positions_tell_where_in_a_patch_something_lies():
+def test_positions_tell_where_in_the_image_something_lies():
     """Without them a convolutional net with max-pooling sees the same far from the borders."""
-    images = np.zeros((2, 64, 64, 3), np.uint8)
-    images[0, 24:28, 16:20] = 255
-    images[1, 24:28, 40:44] = 255
-    for positions, same in ((False, True), (True, False)):
-        options = {"filters": [4, 6], "strides": [2, 2], "pooling": "max", "positions": positions}
-        vectors = np.asarray(Backbone("convnet", (64, 64, 3), options=options)(images)[1])
-        assert np.allclose(vectors[0], vectors[1], atol=1e-6) == same
+    images = np.zeros((2, 64, 64, 5), np.float32)
+    images[..., 3], images[..., 4] = np.meshgrid(*2 * [np.linspace(0, 255, 64)], indexing="ij")
+    images[0, 24:28, 16:20, :3] = 255
+    images[1, 24:28, 40:44, :3] = 255
+    options = {"filters": [4, 6], "strides": [2, 2], "pooling": "max"}
+    plain = np.asarray(Backbone("convnet", (64, 64, 3), options=options)(images[..., :3])[1])
+    np.testing.assert_allclose(plain[0], plain[1], atol=1e-6)
+    network = Backbone("convnet", (64, 64, 5), "unit", options={**options, "positions": True})
+    vectors = np.asarray(network(images)[1])
+    assert vectors.shape == (2, 6 + 96)
+    np.testing.assert_allclose(vectors[0, :6], vectors[1, :6], atol=1e-6)  # of colours only
+    assert np.abs(vectors[0, 6:] - vectors[1, 6:]).max() > 0.01
+    with pytest.raises(ValueError, match="`input_shape` must have 5 channels.*Received: .*64, 3"):
+        Backbone("convnet", (64, 64, 3), options={"positions": True})

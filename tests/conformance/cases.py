@@ -104,10 +104,10 @@ CASES = {
             mixed_dtypes=("bfloat16", "bfloat16"),
         ),
     ],
-    "tnet_keras.backbones.convnet.MeanPositions": [
+    "tnet_keras.backbones.convnet.SoftArgmax": [
         LayerCase(
-            kwargs=dict,
-            inputs=lambda: (normal(2, 4, 3, 5),),
+            kwargs=lambda: {"heads": 3, "frequencies": 2},
+            inputs=lambda: ([normal(2, 4, 3, 5), normal(2, 8, 6, 2)],),
             mixed_dtypes=("float32",),
         ),
     ],

@@ -109,12 +109,14 @@ def test_gradients_reach_the_scorer_only_through_a_selector_that_has_one(selecto
 def test_position_channels_tell_two_places_apart(tmp_path):
     network = {"options": {"filters": [6, 8], "strides": [2, 2]}, "input_shape": (16, 16, 5)}
     model = classifier(backbone=Backbone("convnet", **network), position_channels=True)
+    kernel = model.backbone.network.get_layer("conv1").kernel
+    kernel.assign(kernel + 0.1)  # positions start with no weight
     images = np.full((1, 48, 48, 3), 90, np.uint8)
     # The same pixels everywhere: only the places differ.
-    there, here = (model.attend(images, cells=[[[[cell]]]])["logits"] for cell in (2, 6))
+    there, here = (model.attend(images, cells=[[[[cell]]]])["logits"] for cell in (0, 8))
     assert np.abs(there - here).max() > 1e-4
     without = classifier()
-    there, here = (without.attend(images, cells=[[[[cell]]]])["logits"] for cell in (2, 6))
+    there, here = (without.attend(images, cells=[[[[cell]]]])["logits"] for cell in (0, 8))
     np.testing.assert_allclose(there, here, atol=1e-6)
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
