@@ -18,8 +18,9 @@ from tnet_keras.models import (
 OPTIONS = {"filters": [4, 6], "strides": [2, 2]}
 
 
-def convnet(side=16, channels=3):
-    return Backbone("convnet", input_shape=(side, side, channels), options=OPTIONS)
+def convnet(side=16, channels=3, **options):
+    options = {**OPTIONS, **options}
+    return Backbone("convnet", input_shape=(side, side, channels), options=options)
 
 
 def tnet(**options):
@@ -27,12 +28,13 @@ def tnet(**options):
     return TNet(convnet(), num_classes=4, **arguments | options)
 
 
-def patch_selection(selector="hard"):
+def patch_selection(selector="hard", positions=False):
     # The view is smaller than the image: scores come from an antialiased view.
     selection = PatchSelection(
         2, image_size=(96, 80), view_size=(40, 40), patch_size=(16, 16), selector=selector
     )
-    return PatchSelectionClassifier(convnet(), selection, num_classes=4)
+    backbone = convnet(channels=5, positions=True) if positions else convnet()
+    return PatchSelectionClassifier(backbone, selection, 4, position_channels=positions)
 
 
 def full_image(**options):
@@ -61,6 +63,7 @@ MODELS = {
     ),
     "TNet on context": lambda: tnet(locations=()),
     "patch selection": patch_selection,
+    "patch selection with positions": lambda: patch_selection(positions=True),
     "full image": full_image,
     "full image with positions": lambda: full_image(position_channels=True),
     "NTS-Top-K": lambda: nts(NTSTopKClassifier),
