@@ -33,8 +33,14 @@ def _define(kind, name, default, text, **options):
 _define(flags.DEFINE_string, "model", None, "A .keras file, a SavedModel folder or a .tflite file.")
 _define(flags.DEFINE_string, "images", None, "An image file, a folder, or a pattern: 'a/**/*.jpg'.")
 _define(flags.DEFINE_string, "out", None, "CSV file to write.")
-_define(flags.DEFINE_bool, "overwrite", False, "Replace --out if it is there.")
-_define(flags.DEFINE_string, "draw", None, "Folder for pictures of the images with their boxes.")
+_define(
+    flags.DEFINE_bool, "overwrite", False, "Replace --out and the pictures of --draw, if there."
+)
+_define(
+    flags.DEFINE_string, "draw", None,
+    "Folder for pictures of the images with their boxes: sub-folders as those of the images, the "
+    "names with .png appended. Nothing that is there is replaced without --overwrite.",
+)  # fmt: skip
 _define(flags.DEFINE_string, "labels", None, "Text file, a class name a line; else the model's.")
 _define(flags.DEFINE_bool, "help", False, "Show this text.", short_name="?")
 for _name, _default, _text in (

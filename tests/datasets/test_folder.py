@@ -11,7 +11,6 @@ from PIL import Image
 
 from tnet_keras.datasets import image_folder
 from tnet_keras.datasets.augmentation import prepare_image
-from tnet_keras.datasets.folder import decode_image
 
 CLASSES = ("Bär", "cat 1", "ぞう")
 
@@ -100,16 +99,6 @@ def test_every_format(tmp_path):
     expected = np.broadcast_to(np.asarray(smooth), (7, 24, 16, 3)).astype(int)
     np.testing.assert_array_equal(images[[0, 1, 4, 5]], expected[:4])
     np.testing.assert_allclose(images[:7].astype(int), expected, atol=8)
-
-
-@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "CMYK"])
-def test_other_colour_modes_become_rgb(tmp_path, mode):
-    file = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
-    # 204 is one of the levels of the palette that mode P converts to.
-    Image.new("RGB", (5, 4), (204, 204, 204)).convert(mode).save(file)
-    image = decode_image(tf.io.read_file(str(file)))
-    assert image.shape == (4, 5, 3) and image.dtype == tf.uint8
-    np.testing.assert_allclose(image, 204, atol=3)
 
 
 def test_training_is_endless_full_seeded_and_augmented(flat):

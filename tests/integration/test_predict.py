@@ -160,6 +160,31 @@ def test_a_pattern_and_pictures(models, photos, tmp_path):
             assert opened.size == (int(row["width"]), int(row["height"]))
 
 
+def test_pictures_of_one_name_and_of_an_earlier_run(models, tmp_path, capsys):
+    for number, folder in enumerate(("a", "b")):
+        (tmp_path / "in" / folder).mkdir(parents=True)
+        image = Image.fromarray(scenes((64, 64 + number), 1, number)[0])
+        image.save(tmp_path / "in" / folder / "same.png")
+    drawn = tmp_path / "drawn"
+    arguments = f"--model={models}/model.keras", f"--draw={drawn}"
+    for images in ("in", "in/*/same.png"):
+        out = tmp_path / f"{images.count('*')}.csv"
+        asked = (*arguments, f"--images={tmp_path}/{images}", f"--out={out}")
+        assert run(*asked, "--overwrite") == 0
+        for number, folder in enumerate(("a", "b")):
+            with Image.open(drawn / folder / "same.png.png") as opened:
+                assert opened.size == (64 + number, 64)
+        assert len(list(drawn.rglob("*.png"))) == 2
+    (drawn / "a" / "same.png.png").unlink()
+    (drawn / "b" / "same.png.png").write_text("mine")
+    asked = (*arguments, f"--images={tmp_path}/in", f"--out={tmp_path}/new/answers.csv")
+    capsys.readouterr()
+    assert run(*asked) == 2
+    assert "`draw` must not hold these pictures yet" in one_line(capsys)
+    assert (drawn / "b" / "same.png.png").read_text() == "mine"
+    assert not (tmp_path / "new").exists() and not list((drawn / "a").iterdir())
+
+
 def test_one_file_under_any_name(models, tmp_path):
     Image.fromarray(scenes((64, 64), 1)[0]).save(tmp_path / "x", format="PNG")
     odd = os.fsencode(tmp_path) + b"/\xff[1].png"  # no UTF-8, and a pattern that matches another
@@ -190,12 +215,13 @@ def test_unreadable_things(models, tmp_path, capsys):
     (tmp_path / "in").mkdir()
     os.mkfifo(tmp_path / "in" / "pipe.png")
     (tmp_path / "in" / "gone.png").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "in" / "zero.png").symlink_to("/dev/zero")
     out = tmp_path / "answers.csv"
     assert run(f"--model={models}/model.keras", f"--images={tmp_path}/in", f"--out={out}") == 2
     assert "None of the files could be read" in one_line(capsys)
     assert not out.exists()
     reasons = [row["reason"] for row in table(tmp_path / "answers.errors.csv")]
-    assert reasons == ["No such file or directory", "no regular file"]
+    assert reasons == ["No such file or directory", "no regular file", "no regular file"]
 
 
 def test_bad_input_is_one_line_and_leaves_nothing(models, photos, tmp_path, capsys):

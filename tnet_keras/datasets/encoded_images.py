@@ -208,9 +208,8 @@ def image_batches(
             image = image[y : y + height, x : x + width]
         else:
             image, status = decode_window(example["image"], choose)
-        checks = [] if skip else [_assert_good(example["name"], status)]
-        with tf.control_dependencies(checks):
-            image = tf.identity(image)
+        if not skip:
+            image = checked_image(image, status, example["name"])
         if resize is None:
             image = finish_image(image, image_size, seeds, recipe)
         else:
@@ -248,11 +247,23 @@ def image_batches(
     return dataset.with_options(options), bad_images
 
 
-def _assert_good(name, status):
+def checked_image(image, status, name):
+    """An image that had to be readable.
+
+    Args:
+        image: `[H, W, 3]` uint8, from `decode_image`.
+        status: int32 scalar, the position in `DECODE_STATUSES`.
+        name: scalar string, for the message.
+
+    Returns:
+        `image`; where the status is not 0, reading it raises an InvalidArgumentError that names it.
+    """
     reason = tf.gather(tf.constant(DECODE_STATUSES), status)
     # No quotes around the name: what prints the message would put backslashes before them.
     message = ["Every image must be readable (", reason, "). Received: ", name]
-    return tf.debugging.Assert(tf.equal(status, 0), [tf.strings.join(message)])
+    good = tf.debugging.Assert(tf.equal(status, 0), [tf.strings.join(message)])
+    with tf.control_dependencies([good]):
+        return tf.identity(image)
 
 
 def _note(bad_images, example, status):

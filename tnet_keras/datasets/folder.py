@@ -107,20 +107,6 @@ def image_folder(
     return ImageFolder(dataset, class_names, len(files), bad_images)
 
 
-def decode_image(contents):
-    """Decodes one PNG, JPEG, WebP, BMP or GIF (first frame).
-
-    Args:
-        contents: scalar string tensor, the bytes of the file.
-
-    Returns:
-        `[H, W, 3]` uint8 RGB; transparency is dropped.
-    """
-    image = tf.io.decode_image(contents, channels=3, expand_animations=False)
-    image.set_shape((None, None, 3))
-    return image
-
-
 def check_image_size(image_size):
     """(height, width) from an int or a pair.
 

@@ -59,3 +59,15 @@ def checked_class_names(model, class_names):
             f"Received: {len(names)} names"
         )
     return names
+
+
+def resizes_with_antialias(model):
+    """Whether a model resizes images itself, so that every pixel of them counts.
+
+    Args:
+        model: A model of this package.
+
+    Returns:
+        bool. True for a `FullImageClassifier` with `antialias`: it was trained on larger images.
+    """
+    return bool(getattr(model, "antialias", False))

@@ -1,5 +1,6 @@
 """A client of a model server, and its command: `python -m tnet_keras.export.client --help`."""
 
+import collections
 import io
 import numbers
 import os
@@ -10,7 +11,7 @@ import numpy as np
 import PIL.Image
 from absl import flags
 
-from tnet_keras.export.files import find_images
+from tnet_keras.export.files import find_images, read_file
 from tnet_keras.export.transports import transport
 from tnet_keras.module_command import run_module_command
 from tnet_keras.ops.decode import DECODE_STATUSES
@@ -19,11 +20,13 @@ from tnet_keras.ops.decode import DECODE_STATUSES
 SOME_BAD = 3
 # A batch is sent when it has reached this many bytes, however few images it holds.
 _BATCH_BYTES = 2**25
+# What the server allows it says itself; a request cannot hold 2 GiB.
+_LONGEST_FILE = 2**30
 _USAGE = """Asks a model server about images and prints one line for each.
 
   python -m tnet_keras.export.client --server=http://localhost:8501 --model=digits --images=folder
 
-Exit code: 0 every image was read, 3 some could not be, 2 an error, 130 interrupted.
+Exit code: 0 every image was read, 3 some could not be, 2 an error or none, 130 interrupted.
 """
 
 
@@ -178,7 +181,11 @@ def _file(image):
     if isinstance(image, bytes):
         return image
     if isinstance(image, (str, os.PathLike)):
-        return pathlib.Path(image).read_bytes()
+        path = pathlib.Path(image)
+        if path.exists() and not path.is_file():
+            # Reading a pipe would wait for somebody to write.
+            raise OSError(f"`images` must be regular files. Received: {str(path)!r}")
+        return path.read_bytes()
     stream = io.BytesIO()
     PIL.Image.fromarray(_pixels(image)).save(stream, "PNG")
     return stream.getvalue()
@@ -218,8 +225,8 @@ def main(argv=None):
         argv: list of str, the command line, the program's name first; None: the process's.
 
     Returns:
-        Exit code: 0 every image was read, 3 some could not be, 2 an error that was named in one
-        line on stderr, 130 interrupted.
+        Exit code: 0 every image was read, 3 some could not be, 2 none could be or an error, which
+        is named in one line on stderr, 130 interrupted.
     """
     values = _define()
 
@@ -252,19 +259,50 @@ def _define():
 def _print_answers(values):
     paths = [path for pattern in values.images for path in find_images(pattern).paths]
     options = (values.signature, values.version, values.timeout, values.batch_size)
-    bad = 0
+    read, bad = 0, 0
+    # Files that were looked at and have no line yet, in order: path, and why it is not sent.
+    waiting = collections.deque()
+
+    def contents():
+        for path in paths:
+            try:
+                content = read_file(path, _LONGEST_FILE)
+            except ValueError as error:
+                waiting.append((path, str(error)))
+            else:
+                waiting.append((path, None))
+                yield content
+
+    def tell_unsent():
+        count = 0
+        while waiting and waiting[0][1] is not None:
+            _tell(waiting[0][0], f"not read: {waiting.popleft()[1]}")
+            count += 1
+        return count
+
     with ServingClient(values.server, values.model, *options) as client:
-        for path, answer in zip(paths, client.each(paths), strict=True):
+        for answer in client.each(contents()):
             if "labels" not in answer:
                 raise ValueError(
                     "`signature` must give labels. "
                     f"Received: signature={values.signature!r}, which gives {sorted(answer)}"
                 )
-            bad += answer["status"] != 0
-            # A terminal may refuse the undecodable bytes of a name.
-            shown = path.encode("utf-8", "replace").decode("utf-8")
-            print(f"{shown}: {_line(answer)}", flush=True)
+            bad += tell_unsent()
+            _tell(waiting.popleft()[0], _line(answer))
+            good = answer["status"] == 0
+            read, bad = read + good, bad + (not good)
+        bad += tell_unsent()
+    if not read:
+        raise ValueError(
+            f"None of the {len(paths):,} files could be read. "
+            f"Received: images={', '.join(values.images)}"
+        )
     return SOME_BAD if bad else 0
+
+
+def _tell(path, text):
+    # A terminal may refuse the undecodable bytes of a name.
+    print(f"{path.encode('utf-8', 'replace').decode('utf-8')}: {text}", flush=True)
 
 
 def _line(answer):

@@ -96,21 +96,19 @@ def find_images(pattern):
     return Images(found, root, 0)
 
 
-def read_image(path, size, max_pixels=MAX_PIXELS, max_bytes=MAX_BYTES):
-    """Reads one file with all the checks that `decode_image` makes.
+def read_file(path, max_bytes=MAX_BYTES):
+    """Reads the bytes of one file; whatever it is, it does not wait for it.
 
     Args:
         path: The file.
-        size: (height, width) to resize to, pixels.
-        max_pixels: int ≥ 1, see `decode_image`.
         max_bytes: int ≥ 1, longest file; a longer one is not even read.
 
     Returns:
-        `(image, original, picture)`: uint8 `[height, width, 3]`, resized as the training pipeline
-        does; (height, width) of the upright image in the file; the image itself, uint8.
+        bytes.
 
     Raises:
-        ValueError: If it cannot be read; the message is the reason alone.
+        ValueError: If it cannot be read, or is a folder, a pipe, a socket or a device; the message
+            is the reason alone.
     """
     try:
         status = os.stat(path)
@@ -122,6 +120,26 @@ def read_image(path, size, max_pixels=MAX_PIXELS, max_bytes=MAX_BYTES):
             contents = stream.read(max_bytes + 1)
     except OSError as error:
         raise ValueError(error.strerror or str(error)) from error
+    return contents
+
+
+def read_image(path, size, max_pixels=MAX_PIXELS, max_bytes=MAX_BYTES):
+    """Reads one file with all the checks that `decode_image` makes.
+
+    Args:
+        path: The file.
+        size: (height, width) to resize to, pixels; None to keep the image as it is.
+        max_pixels: int ≥ 1, see `decode_image`.
+        max_bytes: int ≥ 1, longest file; a longer one is not even read.
+
+    Returns:
+        `(image, original, picture)`: uint8 `[height, width, 3]`, resized as the training pipeline
+        does; (height, width) of the upright image in the file; the image itself, uint8.
+
+    Raises:
+        ValueError: If it cannot be read; the message is the reason alone.
+    """
+    contents = read_file(path, max_bytes)
     picture, code = decode_image(contents, max_pixels, max_bytes)
     reason = DECODE_STATUSES[int(code)]
     if reason == "too many pixels":
@@ -131,7 +149,7 @@ def read_image(path, size, max_pixels=MAX_PIXELS, max_bytes=MAX_BYTES):
     if reason != "ok":
         raise ValueError(reason)
     image = picture
-    if tuple(picture.shape[:2]) != tuple(size):
+    if size is not None and tuple(picture.shape[:2]) != tuple(size):
         image = tf.image.resize(picture, size, method="bilinear", antialias=False)
         image = tf.cast(tf.round(image), tf.uint8)
     return image.numpy(), tuple(picture.shape[:2]), picture
@@ -180,9 +198,9 @@ def predict_files(
         batch_size: int ≥ 1, images that the model sees together.
         max_pixels: int ≥ 1, larger images are refused before they are decoded.
         max_bytes: int ≥ 1, longer files are refused before they are read.
-        draw: Folder to put pictures of the images with their boxes into, named as the files with
-            ".png" appended; None for none.
-        overwrite: Whether an existing `out` may be replaced.
+        draw: Folder to put pictures of the images with their boxes into, or None. Sub-folders are
+            those of the images, names are theirs with ".png" appended: no two share one.
+        overwrite: Whether an existing `out` and existing pictures may be replaced.
         progress: Function of (files done, files bad), called after each file, or None.
 
     Returns:
@@ -190,7 +208,7 @@ def predict_files(
 
     Raises:
         ValueError: If an argument is outside its range, or the classes are not as many as names.
-        FileExistsError: If `out` exists and `overwrite` is false.
+        FileExistsError: If `out` or one of the pictures exists and `overwrite` is false.
     """
     limits = {"max_pixels": max_pixels, "max_bytes": max_bytes}
     for name, value in {"top": top, "batch_size": batch_size, **limits}.items():
@@ -200,6 +218,8 @@ def predict_files(
     errors = out.with_suffix(".errors.csv")
     if draw is not None and os.path.exists(draw) and not os.path.isdir(draw):
         raise ValueError(f"`draw` must be a folder. Received: draw={str(draw)!r}, a file")
+    if draw is not None and not overwrite:
+        _check_new_pictures(draw, images)
     blank = np.zeros((1, *predictor.image_size, 3), np.uint8)
     count = predictor(blank)["probabilities"].shape[1]
     names = [str(number) for number in range(count)] if class_names is None else class_names
@@ -208,6 +228,9 @@ def predict_files(
             f"`class_names` must be {count} names, one per class. Received: {len(names)} names"
         )
     top = min(top, count)
+    # A model that resizes by its own rule is given each image as it is, alone.
+    size_to_read = None if predictor.antialias else predictor.image_size
+    batch_size = 1 if predictor.antialias else batch_size
     done, bad, batch = 0, 0, []
     out.parent.mkdir(parents=True, exist_ok=True)
     with whole_files(errors, out) as (errors_file, out_file):
@@ -225,12 +248,12 @@ def predict_files(
                     if draw is not None:
                         where = outputs["boxes"][index]
                         one["boxes"] = _scaled(where, picture.shape[:2], predictor.image_size)
-                        _draw(draw, os.path.relpath(path, images.root or "."), picture, one, names)
+                        _draw(_picture_file(draw, path, images.root), picture, one, names)
                 batch.clear()
 
             for path in images.paths:
                 try:
-                    image, size, picture = read_image(path, predictor.image_size, **limits)
+                    image, size, picture = read_image(path, size_to_read, **limits)
                 except ValueError as error:
                     listing.writerow([path, error])
                     bad += 1
@@ -278,8 +301,23 @@ def _reduced(picture):
     return tf.cast(tf.round(tf.image.resize(picture, size, method="area")), tf.uint8).numpy()
 
 
-def _draw(folder, inside, picture, one, names):
-    file = pathlib.Path(folder) / f"{inside}.png"
+def _picture_file(folder, path, root):
+    return pathlib.Path(folder) / f"{os.path.relpath(path, root or '.')}.png"
+
+
+def _check_new_pictures(folder, images):
+    if not os.path.isdir(folder):
+        return
+    for path in images.paths:
+        file = _picture_file(folder, path, images.root)
+        if os.path.lexists(file):
+            raise FileExistsError(
+                "`draw` must not hold these pictures yet, or they be replaced with overwrite. "
+                f"Received: draw={str(folder)!r} with {str(file)!r}"
+            )
+
+
+def _draw(file, picture, one, names):
     file.parent.mkdir(parents=True, exist_ok=True)
     best = int(np.argmax(one["probabilities"]))
     caption = f"{names[best]} ({100 * one['probabilities'][best]:.0f} %)"

@@ -9,7 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from tnet_keras import models
-from tnet_keras.export.signatures import attended
+from tnet_keras.export.checks import resizes_with_antialias
+from tnet_keras.export.signatures import attended, resized
 from tnet_keras.export.tflite import read_tflite
 from tnet_keras.models.hard_attention import HardAttentionModel
 
@@ -20,11 +21,14 @@ class Predictor:
     Attributes:
         image_size: (height, width) of the images it takes, pixels.
         class_names: list of str; None where the model's file does not say.
+        antialias: Whether it takes images of any size, as the model resizes them by its own rule,
+            with antialiasing.
 
     Args:
         run: Function from uint8 images `[B, H, W, 3]` to a dict of arrays or tensors.
         image_size: See the attribute.
         class_names: See the attribute.
+        antialias: See the attribute.
 
     Example:
 
@@ -34,16 +38,17 @@ class Predictor:
     ```
     """
 
-    def __init__(self, run, image_size, class_names=None):
+    def __init__(self, run, image_size, class_names=None, antialias=False):
         self._run = run
         self.image_size = tuple(int(side) for side in image_size)
         self.class_names = class_names
+        self.antialias = antialias
 
     def __call__(self, images):
         """Classifies images and says where the model looked.
 
         Args:
-            images: uint8 `[B, H, W, 3]` of `image_size`, RGB.
+            images: uint8 `[B, H, W, 3]`, RGB, of `image_size`; with `antialias` of any one size.
 
         Returns:
             dict of arrays: `probabilities` float32 `[B, C]`; `boxes` float32 `[B, T, 4]`, `(y0, x0,
@@ -54,9 +59,13 @@ class Predictor:
             ValueError: If the images have another size or dtype.
         """
         images = np.asarray(images)
-        if images.dtype != np.uint8 or images.shape[1:] != (*self.image_size, 3):
+        size = ("H", "W") if self.antialias else self.image_size
+        fits = images.ndim == 4 and images.shape[3] == 3 and images.size
+        if not self.antialias:
+            fits = images.shape[1:] == (*self.image_size, 3)
+        if images.dtype != np.uint8 or not fits:
             raise ValueError(
-                f"`images` must be uint8 [B, {self.image_size[0]}, {self.image_size[1]}, 3]. "
+                f"`images` must be uint8 [B, {size[0]}, {size[1]}, 3]. "
                 f"Received: {images.dtype.name} of shape {images.shape}"
             )
         outputs = {name: np.asarray(value) for name, value in self._run(images).items()}
@@ -126,12 +135,14 @@ def _load_keras(path):
         return {name: outputs[name] for name in names}
 
     # An open batch axis: the last batch of a folder is traced no second time.
-    spec = tf.TensorSpec((None, *model.image_size, 3), tf.uint8)
-    traced = run.get_concrete_function(spec)
+    antialias = resizes_with_antialias(model)
+    dtype = tf.float32 if antialias else tf.uint8
+    traced = run.get_concrete_function(tf.TensorSpec((None, *model.image_size, 3), dtype))
     return Predictor(
-        lambda images: traced(tf.constant(images)),
+        lambda images: traced(resized(tf.constant(images), model.image_size, antialias)),
         model.image_size,
         _names_of_run(path, model.num_classes),
+        antialias,
     )
 
 
@@ -191,7 +202,7 @@ def _load_saved_model(folder):
         # By way of `loaded`: a signature alone does not keep the variables of its model alive.
         return loaded.signatures["serving_default"](images=tf.constant(images))
 
-    return Predictor(run, size, contract.get("class_names"))
+    return Predictor(run, size, contract.get("class_names"), contract.get("antialias", False))
 
 
 def _load_tflite(path):
@@ -207,9 +218,14 @@ def _load_tflite(path):
     interpreter = Interpreter(model_content=content, num_threads=os.cpu_count())
     runner = interpreter.get_signature_runner("serving_default")
 
+    size, antialias = contract["image_size"], contract.get("antialias", False)
+
     def run(images):
+        if antialias:
+            # The file takes uint8.
+            images = np.uint8(np.rint(resized(tf.constant(images), size, antialias)))
         # The file is for one image; its outputs are views of memory that the next call changes.
         answers = [runner(images=image[None]) for image in images]
         return {name: np.concatenate([a[name] for a in answers]) for name in answers[0]}
 
-    return Predictor(run, contract["image_size"], contract["class_names"])
+    return Predictor(run, size, contract["class_names"], antialias)

@@ -11,7 +11,11 @@ import tempfile
 import keras
 import tensorflow as tf
 
-from tnet_keras.export.checks import check_exportable, checked_class_names
+from tnet_keras.export.checks import (
+    check_exportable,
+    checked_class_names,
+    resizes_with_antialias,
+)
 from tnet_keras.export.signatures import (
     answer,
     attended,
@@ -54,6 +58,9 @@ def export_for_serving(
     `tnet_keras.export.signatures.answer`; all give `status` int32 `[B]`, positions in
     `DECODE_STATUSES`. A model without locations gives boxes `[B, 0, 4]`. The row of an image that
     could not be read holds zeros and empty labels.
+
+    Images of another size are resized as in training: without antialiasing, or with it for a
+    `FullImageClassifier` that has `antialias`.
 
     The folder `assets.extra` holds `contract.json`: class names, image size, limits and statuses.
     A version appears whole or not at all, and none is ever overwritten.
@@ -109,6 +116,7 @@ def export_for_serving(
         "image_size": list(model.image_size),
         "signatures": sorted(functions),
         "statuses": DECODE_STATUSES,
+        "antialias": resizes_with_antialias(model),
         **reading,
     }
     with _new_version(path, version) as folder:
@@ -132,6 +140,8 @@ def export_for_serving(
 def _functions(model, class_names, top, suffixes, reading, fail):
     """The signatures by name."""
     size = tuple(model.image_size)
+    antialias = resizes_with_antialias(model)
+    reading = reading | {"antialias": antialias}
 
     def classified(images, sizes, status, locations=None):
         outputs = answer(attended(model, images, locations), class_names, top, sizes, size)
@@ -140,7 +150,7 @@ def _functions(model, class_names, top, suffixes, reading, fail):
     def serving_default(images):
         batch, sent = tf.shape(images)[0], tf.shape(images)[1:3]
         sizes, status = tf.tile(sent[None], [batch, 1]), tf.zeros([batch], tf.int32)
-        return classified(resized(images, size), sizes, status)
+        return classified(resized(images, size, antialias), sizes, status)
 
     def features(image_bytes):
         images, _, status = read_images(image_bytes, size, **reading)

@@ -5,7 +5,7 @@ import tensorflow as tf
 from tnet_keras.ops import decode_image
 
 
-def read_images(image_bytes, image_size, max_pixels, max_bytes, background):
+def read_images(image_bytes, image_size, max_pixels, max_bytes, background, antialias=False):
     """Decodes files of mixed sizes and resizes them to one size.
 
     One after the other: a batch needs no more memory for decoding than its largest image.
@@ -16,46 +16,54 @@ def read_images(image_bytes, image_size, max_pixels, max_bytes, background):
         max_pixels: int, see `decode_image`.
         max_bytes: int, see `decode_image`.
         background: (red, green, blue), see `decode_image`.
+        antialias: See `resized`.
 
     Returns:
-        `(images, sizes, status)`: uint8 `[B, height, width, 3]`; int32 `[B, 2]`, height and width
-        of the upright image that was sent; int32 `[B]`, 0 = ok.
+        `(images, sizes, status)`: `[B, height, width, 3]`, see `resized`; int32 `[B, 2]`, height
+        and width of the upright image that was sent; int32 `[B]`, 0 = ok.
     """
 
     def read(contents):
         image, status = decode_image(contents, max_pixels, max_bytes, background)
-        return resized(image[None], image_size)[0], tf.shape(image)[:2], status
+        return resized(image[None], image_size, antialias)[0], tf.shape(image)[:2], status
 
     return tf.map_fn(
         read,
         image_bytes,
         parallel_iterations=1,
         fn_output_signature=(
-            tf.TensorSpec((*image_size, 3), tf.uint8),
+            tf.TensorSpec((*image_size, 3), tf.float32 if antialias else tf.uint8),
             tf.TensorSpec((2,), tf.int32),
             tf.TensorSpec((), tf.int32),
         ),
     )
 
 
-def resized(images, image_size):
-    """Resizes images as the training pipeline does: bilinear, half-pixel centres, no antialiasing.
+def resized(images, image_size, antialias=False):
+    """Resizes images as what the model has been trained on.
+
+    Bilinear, half-pixel centres. The training pipeline resizes without antialiasing and rounds; a
+    model with `antialias` resizes itself, and nothing is rounded on the way.
 
     Args:
         images: uint8 `[B, h, w, 3]`, of any size.
         image_size: (height, width), pixels.
+        antialias: Whether the model's own resize is antialiased.
 
     Returns:
-        uint8 `[B, height, width, 3]`, aspect ratio not kept.
+        `[B, height, width, 3]`, 0–255, aspect ratio not kept: uint8, with `antialias` float32.
     """
 
     def resize():
-        changed = tf.image.resize(images, image_size, method="bilinear", antialias=False)
-        return tf.cast(tf.round(changed), tf.uint8)
+        changed = tf.image.resize(images, image_size, method="bilinear", antialias=antialias)
+        return changed if antialias else tf.cast(tf.round(changed), tf.uint8)
+
+    def keep():
+        # As large as it should be: nothing is copied.
+        return tf.cast(images, tf.float32) if antialias else images
 
     same = tf.reduce_all(tf.shape(images)[1:3] == tf.constant(image_size))
-    # As large as it should be: nothing is copied.
-    return tf.ensure_shape(tf.cond(same, lambda: images, resize), (None, *image_size, 3))
+    return tf.ensure_shape(tf.cond(same, keep, resize), (None, *image_size, 3))
 
 
 def attended(model, images, locations=None):

@@ -13,7 +13,11 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
-from tnet_keras.export.checks import check_exportable, checked_class_names
+from tnet_keras.export.checks import (
+    check_exportable,
+    checked_class_names,
+    resizes_with_antialias,
+)
 from tnet_keras.export.signatures import attended
 from tnet_keras.export.whole_files import check_new_file, whole_files
 from tnet_keras.models import NTSNet
@@ -25,7 +29,7 @@ VARIANTS = ("float32", "float16", "dynamic_range", "int8")
 MOST_REPRESENTATIVE = 200
 _PREPROCESSING = (
     "decode to RGB, upright (Exif orientation applied), transparency composed onto white",
-    "resize the whole image to image_size: bilinear, half-pixel centres, no antialiasing, aspect "
+    "resize the whole image to image_size: bilinear, half-pixel centres, {} antialiasing, aspect "
     "ratio not kept",
     "round to uint8, 0-255; scaling is part of the model",
 )
@@ -91,11 +95,13 @@ def export_tflite(
         name: {"shape": list(spec.shape), "dtype": spec.dtype.name}
         for name, spec in function.structured_outputs.items()
     }
+    antialias = resizes_with_antialias(model)
     contract = {
         "class_names": names,
         "image_size": list(model.image_size),
         "input": {"name": "images", "shape": [1, *model.image_size, 3], "dtype": "uint8"},
-        "preprocessing": _PREPROCESSING,
+        "preprocessing": [line.format("with" if antialias else "no") for line in _PREPROCESSING],
+        "antialias": antialias,
         "outputs": outputs,
         "boxes": "(y0, x0, y1, x1), pixels of the input image, half-open",
         "model": type(model).__name__,

@@ -45,7 +45,8 @@ def decode_image(contents, max_pixels=MAX_PIXELS, max_bytes=MAX_BYTES, backgroun
     Works eagerly, in `tf.data`, and inside a SavedModel. Where TensorFlow's operators raise, they
     do so inside a data set of one element that ignores errors, which is part of the graph.
 
-    Memory: at most 3 · `max_pixels` · 3 bytes, and twice the file.
+    Memory: at most 3 · `max_pixels` · 3 bytes, and twice the file. TensorFlow's allocator rounds up
+    and keeps what it took for the next image.
 
     Args:
         contents: scalar string tensor, the bytes of the file.

@@ -8,7 +8,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from tests.datasets.reading import assert_same
-from tnet_keras.datasets.folder import decode_image
+from tnet_keras.ops.decode import decode_image
 
 
 def prepare(builder_class, root, config=None, manual=None, **download):
@@ -30,7 +30,7 @@ def read(builder, split, key="file_name"):
 
 def decoded(examples):
     """The images of examples, as readers of folders give them."""
-    return np.stack([decode_image(tf.constant(example["image"])) for example in examples])
+    return np.stack([decode_image(tf.constant(example["image"]))[0] for example in examples])
 
 
 def assert_equal_to(examples, images, labels):

@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from tests.datasets.reading import assert_same, examples
@@ -19,6 +20,7 @@ from tnet_keras.datasets.traffic_signs import (
     write_traffic_signs,
 )
 from tnet_keras.datasets.traffic_signs.annotations import MISC_SIGNS
+from tnet_keras.ops.decode import decode_image
 
 COUNTS = {"train": 10, "validation": 2, "test": 3}
 
@@ -122,6 +124,12 @@ def resize(folder):
     Image.new("RGB", (24, 21)).save(folder / "b.jpg")
 
 
+def turn(folder):
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.new("RGB", (24, 20)).save(folder / "b.jpg", exif=exif)
+
+
 def nothing(folder):
     pass
 
@@ -149,6 +157,7 @@ def nothing(folder):
         ),
         (cut("b.jpg"), {}, r"must be a whole file. Received: '.*b.jpg'"),
         (cut("d.png"), {}, r"must be a whole file. Received: '.*d.png'"),
+        (turn, {}, r"must be stored upright. Received: '.*b.jpg', turned by Exif"),
         (resize, {}, r"here 20 x 24. Received: '.*b.jpg' of 21 x 24"),
         (nothing, {"split": "train"}, r"`path` must hold a folder 'Set1Part0'. Received: path='"),
         (nothing, {"split": "valid"}, r"`split` must be one of .* split='valid'"),
@@ -161,6 +170,24 @@ def test_spoilt_folders_are_refused_in_one_line(published, spoil, arguments, mes
     with pytest.raises(ValueError, match=message) as error:
         read_traffic_signs(published, **({"split": "test"} | arguments))
     assert "\n" not in str(error.value)
+
+
+def test_pixels_are_those_of_the_plain_decoder(published):
+    for file in sorted(published.rglob("*.jpg")):
+        pixels = tf.io.decode_image(file.read_bytes(), channels=3, expand_animations=False)
+        image, status = decode_image(file.read_bytes())
+        assert status == 0
+        np.testing.assert_array_equal(image, pixels)
+
+
+def test_an_image_that_is_broken_inside_is_named(published):
+    file = published / "Set2Part0" / "d.png"
+    contents = bytearray(file.read_bytes())
+    contents[contents.index(b"IDAT") + 8] ^= 0xFF
+    file.write_bytes(contents)
+    stream = read_traffic_signs(published, "test", batch_size=1)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"readable \(broken.*d\.png"):
+        list(stream)
 
 
 @pytest.mark.parametrize("kind", ["folder", "file", "link"])

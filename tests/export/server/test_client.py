@@ -1,6 +1,7 @@
 """The client: one line for every mistake, and a command that prints one line per image."""
 
 import http.server
+import os
 import re
 import socket
 import sys
@@ -206,6 +207,39 @@ def test_command(address, files, tmp_path, capsys):
     assert main([*command, f"--images={tmp_path}", "--batch_size=1", "--version=1"]) == 3
     lines = capsys.readouterr().out.splitlines()
     assert lines[1] == f"{tmp_path / 'b.png'}: not read: empty"
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 16])
+def test_files_that_cannot_be_read_are_named(server, files, tmp_path, capsys, batch_size):
+    good = files[0].read_bytes()
+    os.mkfifo(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(good)
+    (tmp_path / "c.png").symlink_to(tmp_path / "nowhere")
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(tmp_path / "d.png"))
+    (tmp_path / "e.png").write_bytes(b"text")
+    (tmp_path / "f.png").write_bytes(good)
+    (tmp_path / "g.png").symlink_to("/dev/zero")
+    command = ["client", f"--server={server.rest}", "--model=fruit", "--timeout=600"]
+    command.append(f"--batch_size={batch_size}")
+    assert main([*command, f"--images={tmp_path}"]) == 3
+    lines = [line.removeprefix(f"{tmp_path}/") for line in capsys.readouterr().out.splitlines()]
+    assert [line for line in lines if "not read" in line] == [
+        "a.png: not read: no regular file",
+        "c.png: not read: No such file or directory",
+        "d.png: not read: no regular file",
+        "e.png: not read: unknown format",
+        "g.png: not read: no regular file",
+    ]
+    assert [line[:6] for line in lines] == [f"{letter}.png:" for letter in "abcdefg"]
+    for bad in ("a.png", "e.png"):
+        assert main([*command, f"--images={tmp_path / bad}"]) == 2
+        captured = capsys.readouterr()
+        assert captured.err.startswith("error: None of the 1 files could be read. Received: images")
+        assert captured.out.startswith(f"{tmp_path / bad}: not read: ")
+    with PatientClient(server.rest, "fruit") as client:
+        with pytest.raises(OSError, match="`images` must be regular files. Received: .*a.png"):
+            client.classify(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ ANNOTATIONS = "annotations.txt"
 #: Ending of the files of each format.
 FORMATS = {"jpeg": "jpg", "png": "png"}
 _QUALITY = 95
+_ORIENTATION = 0x0112  # the Exif tag
 # What a whole file has among its last bytes; some cameras write more behind it.
 _ENDS, _TAIL = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}, 4096
 
@@ -168,6 +169,7 @@ def _image_size(file):
         with open(file, "rb") as stream:
             with Image.open(stream, formats=tuple(_ENDS)) as image:
                 (width, height), kind = image.size, image.format
+                turned = kind == "JPEG" and image.getexif().get(_ORIENTATION, 1) in range(2, 9)
             stream.seek(-min(_TAIL, os.path.getsize(file)), os.SEEK_END)
             whole = _ENDS[kind] in stream.read()
     except (OSError, SyntaxError) as error:
@@ -175,4 +177,7 @@ def _image_size(file):
         raise ValueError(f"Every image must be readable ({reason}). Received: {file!r}") from error
     if not whole:
         raise ValueError(f"Every image must be a whole file. Received: {file!r}")
+    if turned:
+        # Boxes are in pixels as stored; a reader turns the image.
+        raise ValueError(f"Every image must be stored upright. Received: {file!r}, turned by Exif")
     return height, width

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tnet_keras.datasets.augment import check_shift, shift_with_black
-from tnet_keras.datasets.folder import decode_image
+from tnet_keras.datasets.encoded_images import checked_image
 from tnet_keras.datasets.needle_scenes import choose
 from tnet_keras.datasets.streams import (
     DEFAULT_EVALUATION_EXAMPLES,
@@ -20,6 +20,7 @@ from tnet_keras.datasets.streams import (
 from tnet_keras.datasets.traffic_signs.annotations import check_rule, traffic_sign_label
 from tnet_keras.datasets.traffic_signs.folder import find_scenes, label_box
 from tnet_keras.datasets.traffic_signs.scenes import TrafficScenes, TrafficScenesConfig
+from tnet_keras.ops.decode import decode_image
 
 _AUGMENT_STREAM = 0x7AFF1C516115EED5  # Keeps augmentation apart from other numbers of a seed.
 # a * x + b of pixels in [0, 1], as published: ranges of a and b, and how often.
@@ -128,12 +129,13 @@ def read_traffic_signs(
         random_contrast: bool; as of `traffic_signs`.
 
     Returns:
-        `tf.data.Dataset`, as of `traffic_signs`; transparency of the images is dropped.
+        `tf.data.Dataset`, as of `traffic_signs`. Transparency is composed onto white.
 
     Raises:
         ValueError: if an argument is out of range, the folder is missing, a line of the
-            annotations is broken, an image is missing or broken, or images differ in size. Every
-            file is looked at before the first batch.
+            annotations is broken, an image is missing, broken or stored turned (by Exif), or images
+            differ in size. Every file is looked at before the first batch; one that turns out to
+            be broken inside ends the stream with one line that names it.
 
     Example:
         from tnet_keras.datasets.traffic_signs import write_traffic_signs
@@ -148,7 +150,8 @@ def read_traffic_signs(
     names, labels, boxes = tf.constant(images), tf.constant(labels), tf.constant(boxes)
 
     def read(index):
-        return decode_image(tf.io.read_file(names[index])), labels[index], boxes[index]
+        image, status = decode_image(tf.io.read_file(names[index]))
+        return checked_image(image, status, names[index]), labels[index], boxes[index]
 
     order = example_order(len(images), training, seed, start)
     augment = _Augmentation(seed, random_shift, random_contrast) if training else None
