@@ -69,7 +69,7 @@ class _Training:
         loop.check_lengths(
             budget.epochs, self.steps, FLAGS.checkpoint_steps, FLAGS.steps_per_execution
         )
-        self.stream, self.bad_images = data.dataset, data.bad_images
+        self.stream, self.bad_images, self.names = data.dataset, data.bad_images, data.names
         self.examples = 0  # until they are trained on
         optimizer = shared.make_optimizer(
             model, budget.learning_rate, budget.epochs * self.steps, grouped=budget.build is None
@@ -86,7 +86,7 @@ class _Training:
             data = self.experiment.load(
                 "train", self.image_size, self.budget.batch_size, start=done
             )
-            self.stream, self.bad_images = data.dataset, data.bad_images
+            self.stream, self.bad_images, self.names = data.dataset, data.bad_images, data.names
         result = training.fit(
             self.model, self.stream, self.budget.epochs, self.steps, folder,
             validation_data=validation, progress=progress, callbacks=self._callbacks(folder),
@@ -128,7 +128,8 @@ class _Training:
         return images, labels, data.class_names
 
     def _callbacks(self, folder):
-        used = [training.StopOnNonFiniteLoss(batch_size=self.budget.batch_size), *self.alarm]
+        guard = training.StopOnNonFiniteLoss(batch_size=self.budget.batch_size, names=self.names)
+        used = [guard, *self.alarm]
         if self.pictured is not None:
             used.append(
                 training.AttentionSummary(

@@ -171,8 +171,9 @@ def image_batches(
         shard: (index, count), which worker's part the images are: no two augment alike.
 
     Returns:
-        Tuple: `tf.data.Dataset` of `[B, H, W, 3]` uint8 images and `[B]` int32 labels; and
-        `BadImages`, or None if bad images are errors.
+        Tuple: `tf.data.Dataset` of `[B, H, W, 3]` uint8 images and `[B]` int32 labels;
+        `BadImages`, or None if bad images are errors; and a function from a `range` of positions
+        in the stream to the names of their images, a list of str. It reads the images again.
 
     Raises:
         ValueError: if an argument is not known, or a full batch needs more examples than there
@@ -229,13 +230,27 @@ def image_batches(
         kept = read.filter(lambda image, label, good: good)
         return kept.map(lambda image, label, good: (image, label))
 
-    if skip and start:
+    def only_names(first):
+        def name(_, element):
+            example = encoded.fetch(element)
+            good = not skip or _note(bad_images, example, decode_image(example["image"])[1])
+            return example["name"], good
+
+        read = encoded.order(endless=training, seed=seed, start=first).map(name)
+        return read.filter(lambda name, good: good).map(lambda name, good: name)
+
+    def begin(read, position):
+        if not skip or not position:
+            return read(position)
         good = encoded.num_examples - _count_bad(encoded, bad_images)
-        whole = start // good if training else 0
-        dataset = examples(whole * encoded.num_examples).skip(start - whole * good)
-    else:
-        dataset = examples(start)
-    dataset = dataset.batch(batch_size, drop_remainder=training)
+        whole = position // good if training else 0
+        return read(whole * encoded.num_examples).skip(position - whole * good)
+
+    def names(positions):
+        found = begin(only_names, positions.start).take(len(positions))
+        return [name.decode("utf-8", "replace") for name in found.as_numpy_iterator()]
+
+    dataset = begin(examples, start).batch(batch_size, drop_remainder=training)
     if not training and not skip:
         # TensorFlow cannot tell, and Keras warns where data end that do not say so before.
         batches = -(-max(0, encoded.num_examples - start) // batch_size)
@@ -245,7 +260,7 @@ def image_batches(
     # What has a state is the seed of a shuffle, which is a function of the pass, and the notes of
     # bad images. Without this an iterator could not be saved.
     options.experimental_external_state_policy = tf.data.experimental.ExternalStatePolicy.IGNORE
-    return dataset.with_options(options), bad_images
+    return dataset.with_options(options), bad_images, names
 
 
 def _assert_good(name, status):

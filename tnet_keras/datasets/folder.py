@@ -3,6 +3,7 @@
 import numbers
 import os
 import re
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -26,12 +27,14 @@ class ImageFolder(NamedTuple):
         class_names: tuple of str; the label is the position in it.
         num_examples: int, images in the split, or in the worker's part of it.
         bad_images: `BadImages` with `on_bad_image="skip"`, else None.
+        names: function from a `range` of positions in the stream to their files, a list of str.
     """
 
     dataset: tf.data.Dataset
     class_names: tuple
     num_examples: int
     bad_images: BadImages | None = None
+    names: Callable | None = None
 
 
 def image_folder(
@@ -100,11 +103,11 @@ def image_folder(
             "name": names[index], "index": index,
         }  # fmt: skip
 
-    dataset, bad_images = image_batches(
+    dataset, bad_images, names_of = image_batches(
         EncodedImages(order, fetch, len(files), class_names), image_size, batch_size, training,
         seed, start, augmentation, on_bad_image=on_bad_image, cache=cache, shard=shard,
     )  # fmt: skip
-    return ImageFolder(dataset, class_names, len(files), bad_images)
+    return ImageFolder(dataset, class_names, len(files), bad_images, names_of)
 
 
 def decode_image(contents):

@@ -113,11 +113,11 @@ def _load_encoded(
     check_reading(augmentation, on_bad_image, cache, resize)
     open_split = original_images if name.startswith(PREFIX) else tfds_images
     encoded = open_split(name, split, data_dir, shard)
-    dataset, bad_images = image_batches(
+    dataset, bad_images, names = image_batches(
         encoded, image_size, batch_size, training, seed, start, augmentation, resize, on_bad_image,
         cache, shard,
     )  # fmt: skip
-    return Data(dataset, encoded.class_names, encoded.num_examples, bad_images)
+    return Data(dataset, encoded.class_names, encoded.num_examples, bad_images, names)
 
 
 def check_labels(labels, num_classes):
