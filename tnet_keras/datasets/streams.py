@@ -32,6 +32,8 @@ class Data(NamedTuple):
         bad_images: `BadImages` that fills while images are read and bad ones left out; else None.
         names: function from a `range` of positions in the whole stream (of one that begins later,
             too) to what their images are called, such as files, a list of str; None if drawn.
+        begin: function from a position to `dataset` from there on, which reads nothing again that
+            is kept in memory; None if `load` with `start` costs no more.
     """
 
     dataset: tf.data.Dataset
@@ -39,6 +41,7 @@ class Data(NamedTuple):
     num_examples: int | None
     bad_images: BadImages | None = None
     names: Callable | None = None
+    begin: Callable | None = None
 
 
 def counter_uniform(key, counters, count):

@@ -132,7 +132,7 @@ def fit(
     stateful = [c for c in others if hasattr(c, "get_state") and hasattr(c, "set_state")]
     others = [c for c in others if c not in stateful]
     restore_callbacks(stateful, progress)
-    if any(getattr(c, "stopped", False) for c in stateful):
+    if progress and any(getattr(c, "stopped", False) for c in stateful):
         epochs = first_epoch
     used = [*(guards or [StopOnNonFiniteLoss()]), *stateful]
     if first_step:
