@@ -20,12 +20,15 @@ flags.DEFINE_enum("label", "max_left_right", list(datasets.BILLIARD_LABELS), "Th
 
 
 class BilliardsTopK(topk.TopK):
-    """Patch selection on billiard tables, drawn or read from the authors' folders."""
+    """Patch selection on billiard tables: drawn, in the authors' folders, or prepared by TFDS."""
 
     defaults = {
         "name": "billiards_topk", "dataset": "billiards", "preset": "topk_billiards_small",
     }  # fmt: skip
     recorded = (*topk.TopK.recorded, "label")
+    own_data_flags = {"label": "max_left_right"}
+    drawn, prepared, configuration = "billiards", "kubric_billiards", "label"
+    folder_flags = {"label", "random_shift"}
     full_image_rivals = {
         "full_image": topk.full_image_rival(
             "resnet18_billiards", "ResNet-18 on the full image", input_shape=topk.shape()
@@ -40,14 +43,17 @@ class BilliardsTopK(topk.TopK):
         ),
     }  # fmt: skip
 
+    def data_flags(self):
+        return super().data_flags() | ({"label"} if FLAGS.dataset == self.drawn else set())
+
     def load(self, split, image_size, batch_size, **options):
-        options.update(label=FLAGS.label, with_boxes=split == "test")
+        if not experiment.is_prepared():
+            options.update(label=FLAGS.label, with_boxes=split == "test")
+        return super().load(split, image_size, batch_size, **options)
+
+    def load_folder(self, split, image_size, batch_size, **options):
         if split == "train":
             options.update(random_shift=FLAGS.random_shift)
-        if FLAGS.dataset == "billiards":
-            options.update(num_examples=experiment.number_of_examples(split))
-            if split == "train":
-                options.update(cache=FLAGS.cache, warmup_examples=FLAGS.warmup_examples)
         return datasets.load_billiards(
             FLAGS.dataset, split, image_size, batch_size, FLAGS.seed, **options
         )

@@ -11,6 +11,8 @@ import running
 import topk
 from absl import flags
 
+from tnet_keras import datasets
+
 FLAGS = flags.FLAGS
 
 flags.DEFINE_list("resize", None, "Height and width before the crop, pixels; published: 600,600.")
@@ -23,16 +25,21 @@ class CubNtsTopK(topk.TopK):
         "name": "cub_nts_topk", "dataset": "caltech_birds2011", "preset": "nts_topk_cub_mean",
     }  # fmt: skip
     recorded = (*topk.TopK.recorded, "resize")
+    own_data_flags = {"resize": None}
     full_image_rivals = {
         "same_backbone": topk.same_backbone_rival("Its backbone on the full image"),
     }
+
+    def data_flags(self):
+        drawn = FLAGS.dataset in datasets.DRAWN_NAMES
+        return super().data_flags() | (set() if drawn else {"resize"})
 
     def load(self, split, image_size, batch_size, **options):
         if FLAGS.dataset == "needle_digits":
             options.update(with_boxes=split == "test")
         elif FLAGS.resize is not None:
             options.update(resize=experiment.integers("resize", FLAGS.resize))
-        return experiment.open_data(split, image_size, batch_size, **options)
+        return super().load(split, image_size, batch_size, **options)
 
 
 def main(argv=None):

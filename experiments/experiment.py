@@ -6,6 +6,7 @@ Flags without a default are those of the preset. What is done with the parts is 
 import abc
 import json
 import os
+import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -16,9 +17,38 @@ from absl import flags
 
 import tnet_keras
 from tnet_keras import datasets, interop, training
+from tnet_keras.datasets.encoded_images import CACHES
+from tnet_keras.datasets.tfds_source import is_tfds_name
 from tnet_keras.layers import SELECTORS
 
 FLAGS = flags.FLAGS
+
+
+class _CacheParser(flags.ArgumentParser):
+    """Reads --cache, which may have no value."""
+
+    syntactic_help = f"one of {', '.join(CACHES)}; without a value: memory"
+
+    def parse(self, argument):
+        value = {"true": "memory", "false": "none"}.get(argument, argument)
+        if value not in CACHES:
+            raise ValueError(f"value should be {self.syntactic_help}")
+        return value
+
+    def flag_type(self):
+        return "string"
+
+
+class _CacheFlag(flags.Flag):
+    """--cache, --nocache, --cache=disk."""
+
+    def __init__(self):
+        text = "Read images once and keep them; of drawn data those of training, in memory only."
+        super().__init__(_CacheParser(), None, "cache", "none", text, boolean=True)
+
+    def serialize(self):
+        return {"none": "--nocache", "memory": "--cache"}.get(self.value, f"--cache={self.value}")
+
 
 flags.DEFINE_string("name", None, "Name of the run.")
 flags.DEFINE_string("workdir", None, "Folder to write to; runs/<name> if not given.")
@@ -32,7 +62,8 @@ flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data.")
 flags.DEFINE_integer("num_train_examples", None, "Drawn data: images; endless ones without.")
 flags.DEFINE_integer("num_validation_examples", 500, "Drawn data: images.", lower_bound=1)
 flags.DEFINE_integer("num_test_examples", 2000, "Drawn data: images.", lower_bound=1)
-flags.DEFINE_bool("cache", False, "Keep images in memory; of drawn data those of training.")
+flags.DEFINE_flag(_CacheFlag())
+flags.DEFINE_string("cache_dir", None, "--cache=disk: where; <workdir>/cache if not given.")
 flags.DEFINE_integer("random_shift", 0, "Drawn data: largest shift, pixels.", lower_bound=0)
 flags.DEFINE_integer("warmup_examples", 0, "Drawn data: first ones are easier.", lower_bound=0)
 
@@ -77,6 +108,21 @@ flags.DEFINE_enum("jit", "auto", ["auto", "true", "false"], "XLA; auto: on GPUs 
 flags.DEFINE_enum("strategy", "one_device", list(training.strategy.STRATEGIES), "Where to train.")
 flags.DEFINE_integer("pictures", 12, "Test images in attention.png.", lower_bound=1)
 flags.DEFINE_bool("export", True, "Write a SavedModel.")
+
+
+# What can be varied in the training images of drawn data sets, by shared flags.
+_DRAWN = {
+    "needle_digits": {"cache", "random_shift"},
+    "billiards": {"cache", "random_shift", "warmup_examples"},
+    "traffic_signs": {"random_shift"},
+    "megapixel_mnist": set(),
+}
+_READ = {"augmentation", "on_bad_image", "cache"}
+# Flags that do something with some data only, and the values that ask for nothing.
+_UNSAID = {
+    "augmentation": None, "on_bad_image": None, "data_dir": None, "cache": "none",
+    "cache_dir": None, "random_shift": 0, "warmup_examples": 0,
+}  # fmt: skip
 
 
 class Rival(NamedTuple):
@@ -180,27 +226,76 @@ def build_preset(options, preset=None):
         ) from error
 
 
-def open_data(split, image_size, batch_size, **options):
+def workdir():
+    """The folder of the run."""
+    return pathlib.Path(FLAGS.workdir or os.path.join("runs", FLAGS.name))
+
+
+def is_prepared():
+    """Whether --dataset is one that TFDS has prepared."""
+    return is_tfds_name(FLAGS.dataset)
+
+
+def without_effect(experiment):
+    """Finds the flags of the data that say something and do nothing.
+
+    Args:
+        experiment: An `Experiment`.
+
+    Returns:
+        List of names.
+    """
+    used = set(experiment.data_flags())
+    if FLAGS.cache == "disk":
+        # Drawn images are nowhere that they could be far from.
+        used = used - {"cache"} if FLAGS.dataset in _DRAWN else used | {"cache_dir"}
+    unsaid = {**_UNSAID, **experiment.own_data_flags}
+    return [name for name in unsaid if name not in used and FLAGS[name].value != unsaid[name]]
+
+
+def check_data_flags(experiment):
+    """Refuses flags of the data that are given and have no effect.
+
+    Args:
+        experiment: An `Experiment`.
+
+    Raises:
+        ValueError: If there is one; those that an experiment sets by default do not count.
+    """
+    for name in without_effect(experiment):
+        if FLAGS[name].present:
+            raise ValueError(
+                f"`{name}` has no effect on the data set {FLAGS.dataset}. "
+                f"Received: {name}={FLAGS[name].value}"
+            )
+
+
+def open_data(split, image_size, batch_size, name=None, **options):
     """Opens one split of --dataset with what the shared flags say.
 
     Args:
         split, image_size, batch_size: As for `tnet_keras.datasets.load`.
-        **options: Its other arguments.
+        name: Of the data set, where it is not just --dataset.
+        **options: Other arguments of `load`.
 
     Returns:
         `tnet_keras.datasets.Data`.
     """
     if FLAGS.dataset in datasets.DRAWN_NAMES:
         options.setdefault("num_examples", number_of_examples(split))
+        for flag in sorted(_DRAWN[FLAGS.dataset]) if split == "train" else ():
+            if FLAGS[flag].value != _UNSAID[flag]:
+                options.setdefault(flag, True if flag == "cache" else FLAGS[flag].value)
     else:
         if split == "train" and FLAGS.augmentation is not None:
             options.setdefault("augmentation", FLAGS.augmentation)
         if FLAGS.on_bad_image is not None:
             options.setdefault("on_bad_image", FLAGS.on_bad_image)
-        if FLAGS.cache:
-            options.setdefault("cache", "memory")
+        options.setdefault("cache", FLAGS.cache)
+        if FLAGS.cache == "disk":
+            options.setdefault("cache_dir", FLAGS.cache_dir or str(workdir() / "cache"))
     return datasets.load(
-        FLAGS.dataset, split, image_size, batch_size, FLAGS.seed, data_dir=FLAGS.data_dir,
+        name or FLAGS.dataset, split, image_size, batch_size, FLAGS.seed, data_dir=FLAGS.data_dir,
         **options,
     )  # fmt: skip
 
@@ -243,13 +338,15 @@ def prepare(model, workdir):
 class Experiment(abc.ABC):
     """One experiment: the parts in which it differs from others; `running.run` does the rest.
 
-    A subclass sets `defaults` (values of shared flags) and `recorded` (one flag of each module
-    whose flags, beside the shared ones, are the record of a run), and implements `build_model`,
-    `load`, `locations` and `evaluate`.
+    A subclass sets `defaults` (values of shared flags), `recorded` (one flag of each module whose
+    flags, beside the shared ones, are the record of a run) and `own_data_flags` (its own flags that
+    do something with some data only, and the values that ask for nothing), and implements
+    `build_model`, `load`, `locations` and `evaluate`.
     """
 
     defaults = {}
     recorded = ()
+    own_data_flags = {}
 
     @abc.abstractmethod
     def build_model(self, num_classes=None):
@@ -258,6 +355,13 @@ class Experiment(abc.ABC):
     def load(self, split, image_size, batch_size, **options):
         """Opens one split of the data; `start` among the options leaves examples out."""
         return open_data(split, image_size, batch_size, **options)
+
+    def data_flags(self):
+        """Names of the flags of the data that do something with --dataset."""
+        if FLAGS.dataset in _DRAWN:
+            return set(_DRAWN[FLAGS.dataset])
+        a_folder = os.path.isdir(FLAGS.dataset) and not is_prepared()
+        return _READ if a_folder else _READ | {"data_dir"}
 
     def image_size(self, model):
         """Height and width of the images of the data, pixels."""

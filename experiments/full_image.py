@@ -12,19 +12,11 @@ import running
 from absl import flags
 
 import tnet_keras
-from tnet_keras import datasets
+from tnet_keras.datasets.folder import check_image_size
 from tnet_keras.evaluation import evaluate_full_image
 from tnet_keras.training import loop
 
 FLAGS = flags.FLAGS
-
-# What can be varied in the training images of drawn data sets.
-_DRAWING = {
-    "needle_digits": {"random_shift", "warmup_examples"},
-    "billiards": {"random_shift", "warmup_examples"},
-    "traffic_signs": {"random_shift"},
-    "megapixel_mnist": set(),
-}
 
 flags.DEFINE_string("title", "Full-image network", "What the report calls the model.")
 
@@ -50,20 +42,7 @@ class FullImage(experiment.Experiment):
     def image_size(self, model):
         """--image_size is that of the data here: the model resizes them to what it sees."""
         given = experiment.model_options().get("image_size")
-        return tuple(given) if given else model.image_size
-
-    def load(self, split, image_size, batch_size, **options):
-        if split == "train" and FLAGS.dataset in datasets.DRAWN_NAMES:
-            drawing = {"random_shift": FLAGS.random_shift, "warmup_examples": FLAGS.warmup_examples}
-            drawing = {name: value for name, value in drawing.items() if value}
-            unknown = sorted(drawing.keys() - _DRAWING[FLAGS.dataset])
-            if unknown:
-                raise ValueError(
-                    f"`{unknown[0]}` is not for the data set {FLAGS.dataset}. "
-                    f"Received: {unknown[0]}={drawing[unknown[0]]}"
-                )
-            options.update(drawing)
-        return super().load(split, image_size, batch_size, **options)
+        return check_image_size(given) if given else model.image_size
 
     def locations(self, model):
         return [()]

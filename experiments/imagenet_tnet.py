@@ -6,7 +6,6 @@
 running.py tells what goes to --workdir, experiment.py which flags all experiments share.
 """
 
-import experiment
 import running
 import tnet
 from absl import flags
@@ -23,20 +22,27 @@ class ImageNetTNet(tnet.TNetExperiment):
         "name": "imagenet_tnet", "dataset": "needle_digits", "preset": "tnet_needle_digits",
     }  # fmt: skip
     recorded = (*tnet.TNetExperiment.recorded, "warmup_scale")
+    own_data_flags = {"warmup_scale": 1.0}
+
+    def data_flags(self):
+        used = super().data_flags()
+        if FLAGS.dataset != "needle_digits":
+            return used
+        # Neither does anything without the other.
+        if FLAGS.warmup_scale != 1.0:
+            used.add("warmup_examples")
+        if FLAGS.warmup_examples:
+            used.add("warmup_scale")
+        return used
 
     def load(self, split, image_size, batch_size, **options):
-        if FLAGS.dataset != "needle_digits":
-            return super().load(split, image_size, batch_size, **options)
-        if split == "train":
-            options.update(
-                cache=FLAGS.cache,
-                random_shift=FLAGS.random_shift,
-                warmup_examples=FLAGS.warmup_examples,
-                warmup_scale=FLAGS.warmup_scale,
-            )
-        else:
+        if FLAGS.dataset == "needle_digits":
+            if split == "train":
+                options.update(
+                    warmup_examples=FLAGS.warmup_examples, warmup_scale=FLAGS.warmup_scale
+                )
             options.update(with_boxes=split == "test")
-        return experiment.open_data(split, image_size, batch_size, **options)
+        return super().load(split, image_size, batch_size, **options)
 
 
 def main(argv=None):

@@ -22,21 +22,30 @@ flags.DEFINE_string(
 
 
 class MegapixelMnistTopK(topk.TopK):
-    """Patch selection on megapixel MNIST, drawn or read from a folder of sparse images."""
+    """Patch selection on megapixel MNIST: drawn, sparse in a folder, or prepared by TFDS."""
 
     defaults = {
         "name": "megapixel_mnist_topk", "dataset": "megapixel_mnist",
         "preset": "topk_megapixel_mnist_small",
     }  # fmt: skip
     recorded = (*topk.TopK.recorded, "digits")
+    own_data_flags = {"digits": "auto"}
+    drawn, prepared = "megapixel_mnist", "attention_sampling_mnist"
     full_image_rivals = {
         "same_backbone": topk.same_backbone_rival("The backbone of the patches on the full image"),
     }
 
+    def data_flags(self):
+        return super().data_flags() | ({"digits"} if FLAGS.dataset == self.drawn else set())
+
     def load(self, split, image_size, batch_size, **options):
-        options.update(with_boxes=split == "test")
-        if FLAGS.dataset == "megapixel_mnist":
-            options.update(num_examples=experiment.number_of_examples(split), source=FLAGS.digits)
+        if not experiment.is_prepared():
+            options.update(with_boxes=split == "test")
+        if FLAGS.dataset == self.drawn:
+            options.update(source=FLAGS.digits)
+        return super().load(split, image_size, batch_size, **options)
+
+    def load_folder(self, split, image_size, batch_size, **options):
         return datasets.load_megapixel_mnist(
             FLAGS.dataset, split, image_size, batch_size, FLAGS.seed, **options
         )

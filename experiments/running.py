@@ -6,7 +6,6 @@ flags.txt (a flagfile that repeats the run), checkpoints, TensorBoard logs and a
 
 import json
 import os
-import pathlib
 
 # First: it keeps TensorFlow's start-up notes away.
 import experiment as shared
@@ -28,13 +27,24 @@ NOT_RECORDED = ("workdir", "overwrite", "resume", "dry_run", "traceback")
 # What may be different when a run is resumed, because the training does not depend on it.
 MAY_CHANGE = (
     "eval_locations", "eval_patches", "eval_batch_size", "pictures", "export", "num_test_examples",
-    "checkpoint_steps", "attention_every", "data_dir",
+    "checkpoint_steps", "attention_every", "data_dir", "cache_dir",
 )  # fmt: skip
 
 
 def without_boxes(images, labels, *_):
     """What a model is evaluated on."""
     return images, labels
+
+
+def images_of_a_pass(strategy, data):
+    """How many images a pass has; None for endless ones.
+
+    Where bad images are left out, a pass is needed to know. It is made where it matters whether
+    the last batch has an image for each replica.
+    """
+    if data.bad_images is None or strategy.num_replicas_in_sync == 1:
+        return data.num_examples
+    return sum(len(labels) for _, labels, *_ in data.dataset)
 
 
 def check_batches(strategy, examples, rivals):
@@ -58,10 +68,16 @@ def check_batches(strategy, examples, rivals):
 class _Training:
     """A compiled model with its stream, ready to be trained."""
 
-    def __init__(self, experiment, model, image_size, budget, flag="steps_per_epoch"):
+    def __init__(
+        self, experiment, model, image_size, budget, opened, validation, flag="steps_per_epoch"
+    ):
         self.experiment, self.model, self.budget = experiment, model, budget
         self.image_size = image_size
-        data = experiment.load("train", image_size, budget.batch_size)
+        # Images that are kept in memory are read once, whatever is trained on them.
+        key = (tuple(image_size), budget.batch_size)
+        if key not in opened:
+            opened[key] = experiment.load("train", image_size, budget.batch_size)
+        self.data = data = opened[key]
         steps = budget.steps_per_epoch
         if steps is None and data.num_examples is None:
             raise ValueError(f"`{flag}` must be given for endless data. Received: {flag}=None")
@@ -69,31 +85,36 @@ class _Training:
         loop.check_lengths(
             budget.epochs, self.steps, FLAGS.checkpoint_steps, FLAGS.steps_per_execution
         )
-        self.stream, self.bad_images = data.dataset, data.bad_images
         self.examples = 0  # until they are trained on
         optimizer = shared.make_optimizer(
             model, budget.learning_rate, budget.epochs * self.steps, grouped=budget.build is None
         )
         model.compile(optimizer, jit_compile={"true": True, "false": False}.get(FLAGS.jit, "auto"))
-        self.alarm, self.pictured = self._alarm(), self._pictured()
+        self.alarm, self.pictured = self._alarm(), self._pictured(validation)
 
     def run(self, validation, folder):
         """Trains; goes on where an earlier run stopped if --resume says so."""
         folder.mkdir(parents=True, exist_ok=True)  # of a rival
         progress = training.restore(self.model, folder) if FLAGS.resume else None
+        stream = self.data.dataset
         if progress:
             done = (progress["epochs"] * self.steps + progress["step"]) * self.budget.batch_size
-            data = self.experiment.load(
-                "train", self.image_size, self.budget.batch_size, start=done
-            )
-            self.stream, self.bad_images = data.dataset, data.bad_images
+            stream = self._from(done)
         result = training.fit(
-            self.model, self.stream, self.budget.epochs, self.steps, folder,
+            self.model, stream, self.budget.epochs, self.steps, folder,
             validation_data=validation, progress=progress, callbacks=self._callbacks(folder),
             checkpoint_steps=FLAGS.checkpoint_steps, steps_per_execution=FLAGS.steps_per_execution,
         )  # fmt: skip
         self.examples = result.epochs * self.steps * self.budget.batch_size
         return result
+
+    def _from(self, position):
+        if self.data.begin is not None:
+            return self.data.begin(position)
+        data = self.experiment.load(
+            "train", self.image_size, self.budget.batch_size, start=position
+        )
+        return data.dataset
 
     def _alarm(self):
         """Watches the policy's entropy, if --entropy_floor says so."""
@@ -112,7 +133,7 @@ class _Training:
             )
         ]
 
-    def _pictured(self):
+    def _pictured(self, validation):
         """The validation images that --attention_every draws, and their classes, or None."""
         if FLAGS.attention_every is None or self.budget.build is not None:
             return None
@@ -123,12 +144,13 @@ class _Training:
                 f"Received: attention_every={FLAGS.attention_every} with preset={FLAGS.preset}, "
                 f"strategy={FLAGS.strategy}"
             )
-        data = self.experiment.load("validation", self.image_size, FLAGS.pictures)
-        images, labels, *_ = next(iter(data.dataset))
-        return images, labels, data.class_names
+        few = validation.dataset.unbatch().batch(FLAGS.pictures)
+        images, labels, *_ = next(iter(few))
+        return images, labels, validation.class_names
 
     def _callbacks(self, folder):
-        used = [training.StopOnNonFiniteLoss(batch_size=self.budget.batch_size), *self.alarm]
+        size, names = self.budget.batch_size, self.data.names
+        used = [training.StopOnNonFiniteLoss(batch_size=size, names=names), *self.alarm]
         if self.pictured is not None:
             used.append(
                 training.AttentionSummary(
@@ -152,6 +174,7 @@ def run(experiment, argv=None):
 
 
 def _main(experiment):
+    shared.check_data_flags(experiment)
     keras.config.set_dtype_policy(FLAGS.precision)
     # Workers must find each other before TensorFlow does anything else.
     strategy = training.make_strategy("one_device" if FLAGS.dry_run else FLAGS.strategy)
@@ -162,12 +185,13 @@ def _main(experiment):
         _dry_run(experiment)
         return
     chief = training.is_chief(strategy)
-    workdir = pathlib.Path(FLAGS.workdir or os.path.join("runs", FLAGS.name))
+    workdir = shared.workdir()
     if chief:
         command.check_workdir(workdir, FLAGS.overwrite, FLAGS.resume)
     # absl knows the script that was started by another name than its module's.
     modules = map(FLAGS.find_module_defining_flag, ("preset", *experiment.recorded))
-    own_flags = "".join(command.serialize_flags(name, NOT_RECORDED) for name in modules)
+    leave_out = (*NOT_RECORDED, *shared.without_effect(experiment))
+    own_flags = "".join(command.serialize_flags(name, leave_out) for name in modules)
     if FLAGS.resume:
         command.check_same_run(workdir, own_flags, MAY_CHANGE)
     with strategy.scope():
@@ -186,17 +210,21 @@ def _main(experiment):
         print(f"[1/5] Opening {FLAGS.dataset}", flush=True)
         validation = experiment.load("validation", size, FLAGS.eval_batch_size)
         for split in (validation, data):
-            check_batches(strategy, split.num_examples, rivals)
+            check_batches(strategy, images_of_a_pass(strategy, split), rivals)
         shared.prepare(model, workdir)
         budget = shared.Rival(
             FLAGS.preset, None, FLAGS.epochs, FLAGS.steps_per_epoch, FLAGS.batch_size,
             FLAGS.learning_rate,
         )  # fmt: skip
-        main = _Training(experiment, model, size, budget)
+        opened = {}
+        main = _Training(experiment, model, size, budget, opened, validation)
         others = {
-            name: _Training(experiment, rival.build(), size, rival, f"{name}_steps_per_epoch")
+            name: _Training(
+                experiment, rival.build(), size, rival, opened, validation,
+                f"{name}_steps_per_epoch",
+            )
             for name, rival in rivals.items()
-        }
+        }  # fmt: skip
     # The scope ends here: what the chief alone does inside it would wait for the other workers.
     # Every mistake that can be found without training has been found by now.
     if chief:
@@ -230,8 +258,8 @@ def _main(experiment):
     print("[4/5] Measuring accuracy, policy and compute on the test images", flush=True)
     measured.update(experiment.evaluate(model, data, chosen))
     # Skipped images are counted as they are met: not before a pass is done.
-    parts = {"train": main.bad_images, "validation": validation.bad_images, "test": data.bad_images}
-    skipped = {name: bad for name, bad in parts.items() if bad is not None}
+    parts = {"train": main.data, "validation": validation, "test": data}
+    skipped = {name: part.bad_images for name, part in parts.items() if part.bad_images is not None}
     if skipped:
         measured["bad_images"] = {name: bad.count for name, bad in skipped.items()}
         for name, bad in skipped.items():
@@ -261,14 +289,15 @@ def _dry_run(experiment):
     model = experiment.build_model()
     if FLAGS.freeze:
         training.freeze(model, FLAGS.freeze)
-    measured = profile.profile(model, experiment.locations(model))
+    size = experiment.image_size(model)
+    measured = {**profile.profile(model, experiment.locations(model)), "input_shape": [*size, 3]}
     # Without --steps_per_epoch the data set decides, which a dry run does not open.
     steps = FLAGS.steps_per_epoch or max(1000, FLAGS.warmup_steps + 1)
     optimizer = shared.make_optimizer(model, FLAGS.learning_rate, FLAGS.epochs * steps)
     # Without a graph: a step of a large network takes seconds then, its tracing a minute.
     model.compile(optimizer, jit_compile=FLAGS.jit == "true", run_eagerly=FLAGS.jit != "true")
     random = np.random.default_rng(FLAGS.seed)
-    images = random.integers(0, 256, (2, *model.image_size, 3), np.uint8)
+    images = random.integers(0, 256, (2, *size, 3), np.uint8)
     labels = random.integers(0, model.num_classes, 2)
     logs = model.train_on_batch(images, labels, return_dict=True)
     if not np.isfinite(logs["loss"]):
@@ -276,7 +305,7 @@ def _dry_run(experiment):
     length = f"{FLAGS.steps_per_epoch} steps" if FLAGS.steps_per_epoch else "a pass over the data"
     print(
         f"{FLAGS.preset} on {FLAGS.dataset}: {FLAGS.epochs} epochs of {length}, "
-        f"{FLAGS.batch_size} images a step\n"
+        f"{FLAGS.batch_size} images of {size[0]} x {size[1]} pixels a step\n"
         f"{FLAGS.optimizer}, learning rate {FLAGS.learning_rate:g}, {FLAGS.schedule}"
         + "".join(f", {rate}" for rate in FLAGS.group_rates)
         + (f"\nstarts from {FLAGS.warm_start}" if FLAGS.warm_start else "")

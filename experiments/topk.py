@@ -34,6 +34,9 @@ class TopK(experiment.Experiment):
     """An experiment whose model chooses K patches at once."""
 
     recorded = ("patches",)
+    #: Of a task that has data sets of its own: the drawn one, the one that TFDS prepares, the flag
+    #: that chooses a configuration of it, and the flags that the owners' folders heed.
+    drawn, prepared, configuration, folder_flags = None, None, None, frozenset()
     #: Full-image networks that can be asked for as rivals, by name; see `full_image_rival`.
     full_image_rivals = {}
 
@@ -63,6 +66,28 @@ class TopK(experiment.Experiment):
         }
         options.update({name: value for name, value in given.items() if value is not None})
         return experiment.build_preset({**options, "selection": selection})
+
+    def owners_folder(self):
+        """Whether --dataset is a folder as the owners of the task's data lay them out."""
+        read = FLAGS.dataset != self.drawn and not experiment.is_prepared()
+        return read and self.drawn is not None
+
+    def data_flags(self):
+        if self.owners_folder():
+            return set(self.folder_flags)
+        chosen = FLAGS.dataset == self.prepared and self.configuration is not None
+        return super().data_flags() | ({self.configuration} if chosen else set())
+
+    def load(self, split, image_size, batch_size, **options):
+        if self.owners_folder():
+            return self.load_folder(split, image_size, batch_size, **options)
+        if FLAGS.dataset == self.prepared and self.configuration is not None:
+            options.update(name=f"{self.prepared}/{FLAGS[self.configuration].value}")
+        return super().load(split, image_size, batch_size, **options)
+
+    def load_folder(self, split, image_size, batch_size, **options):
+        """Opens one split of a folder of the owners, for experiments with data of their own."""
+        raise NotImplementedError
 
     def decay_steps(self):
         """Steps of the whole training, over which sigma falls, or None where it does not."""

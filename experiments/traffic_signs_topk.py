@@ -20,13 +20,16 @@ flags.DEFINE_bool("random_contrast", False, "Vary contrast and brightness in tra
 
 
 class TrafficSignsTopK(topk.TopK):
-    """Patch selection on traffic scenes, drawn or read from the folders of the Swedish set."""
+    """Patch selection on traffic scenes: drawn, in the Swedish folders, or prepared by TFDS."""
 
     defaults = {
         "name": "traffic_signs_topk", "dataset": "traffic_signs",
         "preset": "topk_traffic_signs_small",
     }  # fmt: skip
     recorded = (*topk.TopK.recorded, "label_rule")
+    own_data_flags = {"label_rule": "top_k", "random_contrast": False}
+    drawn, prepared, configuration = "traffic_signs", "swedish_traffic_signs", "label_rule"
+    folder_flags = {"random_shift", "random_contrast", "label_rule"}
     full_image_rivals = {
         "full_image": topk.full_image_rival(
             "cnn_traffic_signs", "Thin residual network on the full image",
@@ -35,16 +38,22 @@ class TrafficSignsTopK(topk.TopK):
         "same_backbone": topk.same_backbone_rival("The backbone of the patches on the full image"),
     }  # fmt: skip
 
+    def data_flags(self):
+        own = {"random_contrast"} if FLAGS.dataset == self.drawn else set()
+        return super().data_flags() | own
+
     def load(self, split, image_size, batch_size, **options):
-        options.update(with_boxes=split == "test")
+        if not experiment.is_prepared():
+            options.update(with_boxes=split == "test")
+            if split == "train":
+                options.update(random_contrast=FLAGS.random_contrast)
+        return super().load(split, image_size, batch_size, **options)
+
+    def load_folder(self, split, image_size, batch_size, **options):
         if split == "train":
-            options.update(random_shift=FLAGS.random_shift, random_contrast=FLAGS.random_contrast)
-        if FLAGS.dataset == "traffic_signs":
-            options.update(num_examples=experiment.number_of_examples(split))
-        else:
-            options.update(rule=FLAGS.label_rule)
+            options.update(random_shift=FLAGS.random_shift)
         return datasets.load_traffic_signs(
-            FLAGS.dataset, split, image_size, batch_size, FLAGS.seed, **options
+            FLAGS.dataset, split, image_size, batch_size, FLAGS.seed, FLAGS.label_rule, **options
         )
 
 

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tnet_keras.datasets import distorted_crop, random_flip, random_shift, resized_crop, shift
+from tnet_keras.datasets import (
+    distorted_crop,
+    random_contrast,
+    random_flip,
+    random_shift,
+    random_shift_with_black,
+    resized_crop,
+    shift,
+)
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 12, 15, 2)).astype(np.uint8)
 BOXES = np.array([[0, 0, 4, 5], [3, 6, 9, 11], [8, 10, 12, 15]], np.float32)
@@ -120,3 +128,29 @@ def test_resized_crop_takes_the_middle_or_a_seeded_part():
     assert len(drawn) > 8 and drawn <= every
     with pytest.raises(ValueError, match=r"`resize` must be at least.*Received: resize=\(8, 8\)"):
         resized_crop(image, (8, 8), (9, 8))
+
+
+def test_random_shift_with_black_moves_by_a_part_of_the_height():
+    image = np.random.default_rng(0).integers(1, 256, (20, 30, 3)).astype(np.uint8)
+    seen = set()
+    for number in range(12):
+        moved = random_shift_with_black(tf.constant(image), [0, number], fraction=0.1).numpy()
+        rows, columns = moved.any((1, 2)), moved.any((0, 2))
+        black = [int(np.argmax(rows)), int(np.argmax(rows[::-1])), int(np.argmax(columns))]
+        seen.add(tuple(black))
+        assert max(black) <= 2 and np.argmax(columns[::-1]) <= 2
+    assert len(seen) > 5
+    with pytest.raises(ValueError, match="`fraction` must be .* Received: fraction=1.5 of 20 x 30"):
+        random_shift_with_black(image, [0, 0], fraction=1.5)
+
+
+def test_random_contrast_is_a_line_through_most_images():
+    image = tf.constant(np.linspace(60, 180, 300).reshape(10, 10, 3), tf.float32)
+    unchanged = 0
+    for number in range(60):
+        slope, offset = np.polyfit(
+            image.numpy().ravel(), random_contrast(image, [5, number]).numpy().ravel(), 1
+        )
+        unchanged += slope == pytest.approx(1.0, abs=1e-6) and offset == pytest.approx(0, abs=1e-3)
+        assert 0.799 <= slope <= 1.201 and abs(offset) <= 25.6
+    assert 4 <= unchanged <= 22  # one of five

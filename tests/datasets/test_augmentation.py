@@ -12,6 +12,8 @@ from tnet_keras.datasets.resizing import random_resize, random_resize_as_release
 from tnet_keras.datasets.warp import random_translation_rotation
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (40, 50, 3)).astype(np.uint8)
+# Those that have tests of their own.
+OTHERS = ("randaugment", "augmix", "cutout", "billiards", "traffic")
 BOXES = np.array([[0.8, 0.8, 1.0, 1.0]], np.float32)
 
 
@@ -23,7 +25,7 @@ def test_resize_is_bilinear_without_antialiasing():
     assert small.dtype == tf.uint8
 
 
-@pytest.mark.parametrize("name", [name for name in AUGMENTATIONS if name != "randaugment"])
+@pytest.mark.parametrize("name", [name for name in AUGMENTATIONS if name not in OTHERS])
 def test_a_recipe_is_its_published_parts_in_order(name):
     crop_seed, flip_seed, resize_seed, distort_seed = recipes._seeds([3, 4])
     image = tf.constant(IMAGE)
@@ -81,3 +83,19 @@ def test_no_boxes_at_all_are_the_whole_image():
 def test_unknown_recipe():
     with pytest.raises(ValueError, match=r"`augmentation` must be one of .*augmentation='sepia'"):
         prepare_image(IMAGE, (8, 8), [1, 2], "sepia")
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_recipes_are_functions_of_the_seed(name):
+    def stream():
+        seeds = tf.data.Dataset.range(6)
+        images = seeds.map(
+            lambda number: prepare_image(tf.constant(IMAGE), (16, 20), [3, number], name),
+            num_parallel_calls=2,
+        )
+        assert images.element_spec == tf.TensorSpec((16, 20, 3), tf.uint8)
+        return np.stack(list(images.as_numpy_iterator()))
+
+    first = stream()
+    np.testing.assert_array_equal(first, stream())
+    assert len({image.tobytes() for image in first}) >= 4

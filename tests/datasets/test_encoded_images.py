@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from tests.datasets.broken_images import bad_files, encoded, good_files, picture
 from tnet_keras.datasets import image_folder
@@ -162,7 +163,9 @@ def test_iterators_can_be_saved(many, tmp_path):
     [
         ({"augmentation": "sepia"}, r"`augmentation` must be one of .*augmentation='sepia'"),
         ({"on_bad_image": "ignore"}, r"`on_bad_image` must be one of .*on_bad_image='ignore'"),
-        ({"cache": "disk"}, r"`cache` must be one of .*cache='disk'"),
+        ({"cache": "tape"}, r"`cache` must be one of .*cache='tape'"),
+        ({"cache": "disk"}, "`cache_dir` must be given with cache='disk'.*cache_dir=None"),
+        ({"cache_dir": "kept"}, "`cache_dir` must be given .*cache_dir='kept', cache='none'"),
         ({"shard": (2, 2)}, r"`shard` must be \(index, count\).*shard=\(2, 2\)"),
         ({"shard": (0, 21)}, r"`shard` must be .* of the 20 examples.*shard=\(0, 21\)"),
         ({"shard": 3}, r"`shard` must be .*shard=3"),
@@ -173,3 +176,24 @@ def test_bad_arguments(many, arguments, message):
     with pytest.raises(ValueError, match=message) as caught:
         image_folder(many, 8, **{"batch_size": 2, **arguments})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("on_bad_image", ["error", "skip"])
+@pytest.mark.parametrize("options", [{}, {"start": 7}, {"cache": "disk"}, {"training": False}])
+def test_names_are_those_of_the_images_at_a_position(on_bad_image, options, tmp_path):
+    for number in range(10):
+        files = {f"{number}.png": (encoded(Image.new("RGB", (8, 8), (number,) * 3), "PNG"), None)}
+        write(tmp_path / "train" / "ab"[number % 2], files)
+    if on_bad_image == "skip":
+        write(tmp_path / "train" / "b", {"cut.jpg": bad_files()["cut.jpg"]})
+    options = {"on_bad_image": on_bad_image, "augmentation": "none", "seed": 2, **options}
+    if "cache" in options:
+        options["cache_dir"] = tmp_path / "kept"
+    data = image_folder(tmp_path, 8, 2, **options)
+    first, count = options.get("start", 0), 10 if options.get("training") is False else 14
+    images, _ = read(data, count // 2)
+    names = data.names(range(first, first + count))
+    assert [int(name.split("/")[-1].split(".")[0]) for name in names] == [
+        int(image[0, 0, 0]) for image in images
+    ]
+    assert data.names(range(first + 3, first + 6)) == names[3:6]

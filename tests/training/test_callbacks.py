@@ -1,5 +1,7 @@
 """Callbacks: nonsense is stopped and named, a collapsed policy is told, attention is drawn."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from tensorboard.backend.event_processing import event_accumulator
 
 from tests.models.small_models import batch, own_backbone, tnet
 from tests.training.small_training import batches, small_model
-from tnet_keras import training
+from tnet_keras import datasets, training
 from tnet_keras.geometry import RegionGrid
 from tnet_keras.training import checkpoints
 
@@ -27,6 +29,56 @@ def test_loss_that_is_not_finite_is_named_and_not_saved(tmp_path):
     with pytest.raises(FloatingPointError, match=message):
         training.fit(small_model(), stream, 4, 4, tmp_path, verbose=0, callbacks=[guard])
     assert checkpoints.read_progress(tmp_path / "checkpoints")["epochs"] == 1
+
+
+def write_images(folder, count, black):
+    """Small images in two classes, all of one colour; the one of number `black` is black."""
+    for number in range(count):
+        path = folder / "train" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image = tf.fill((4, 4, 3), tf.cast(0 if number == black else 100 + number, tf.uint8))
+        tf.io.write_file(str(path), tf.io.encode_png(image))
+
+
+@pytest.mark.parametrize("first_step", [0, 1])
+def test_files_of_the_batch_are_named(first_step, tmp_path):
+    write_images(tmp_path, count=24, black=13)
+    options = {"seed": 1, "augmentation": "none"}
+    data = datasets.load(str(tmp_path), "train", 4, 8, start=8 * first_step, **options)
+    # The quotient of the pixels and the brightest of them, 0 / 0 in a black image.
+    bright = keras.layers.Lambda(lambda x: x / keras.ops.max(x, axis=(1, 2, 3), keepdims=True))
+    model = keras.Sequential(
+        [keras.Input((4, 4, 3)), bright, keras.layers.Flatten(), keras.layers.Dense(2)]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("sgd", loss, jit_compile=False)
+    guard = training.StopOnNonFiniteLoss(batch_size=8, names=data.names)
+    done = {"epochs": 0, "step": first_step, "train_seconds": 0.0, "best": None, "metrics": []}
+    with pytest.raises(FloatingPointError) as raised:
+        training.fit(
+            model, data.dataset, 2, 3, progress=done if first_step else None, verbose=0,
+            callbacks=[guard],
+        )  # fmt: skip
+    told = r"step (\d) of epoch (\d), examples (\d+) to (\d+) of .* \((.*) and 3 more\)$"
+    found = re.search(told, str(raised.value))
+    step, epoch, first, last = map(int, found.groups()[:4])
+    assert (first, last) == (24 * (epoch - 1) + 8 * step - 8, 24 * (epoch - 1) + 8 * step - 1)
+    named = data.names(range(first, last + 1))
+    assert found[5].split(", ") == named[:5]
+    assert str(tmp_path / "train" / "b" / "13.png") in named
+
+
+def test_files_that_are_gone_do_not_hide_the_loss(tmp_path):
+    def names(positions):
+        raise FileNotFoundError("gone")
+
+    guard = training.StopOnNonFiniteLoss(batch_size=2, names=names)
+    guard.set_params({"steps": 5})
+    guard.on_epoch_begin(0)
+    guard.on_train_batch_begin(3)
+    message = r"at step 4 of epoch 1, examples 6 to 7 .*cannot be read: FileNotFoundError\)"
+    with pytest.raises(FloatingPointError, match=message):
+        guard.on_train_batch_end(3, {"loss": float("nan")})
 
 
 def test_a_look_now_and_then():

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import types
 import zipfile
 
 import keras
@@ -248,6 +249,67 @@ def test_progress_is_in_the_state_and_beside_it(tmp_path):
     assert inside == json.loads((tmp_path / "progress.json").read_text())
     assert (inside["epochs"], inside["step"], inside["best"]) == (1, 0, 0.5)
     assert isinstance(keras.saving.load_model(tmp_path / "last.keras"), keras.Sequential)
+
+
+def test_copy_of_the_progress_that_cannot_be_written_is_named_itself(tmp_path):
+    (tmp_path / "progress.json").mkdir()  # a file cannot take its place
+    message = r"A checkpoint was written, but not the copy.* Received: .*progress.json \(.+\)$"
+    with pytest.raises(OSError, match=message):
+        saver_of(tmp_path).on_epoch_end(0, {})
+    assert checkpoints.read_progress(tmp_path)["epochs"] == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last.keras", "progress.json"]
+
+
+class Entropies(keras.callbacks.Callback):
+    """Puts entropies into the logs of epochs; stands first."""
+
+    def __init__(self, values):
+        super().__init__()
+        self.values = values
+
+    def on_train_begin(self, logs=None):
+        self.model.policy_entropy = keras.metrics.Mean("policy_entropy")
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["policy_entropy"] = self.values[epoch]
+
+    def get_state(self):
+        return {}
+
+    def set_state(self, state):
+        pass
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_alarm_goes_on_counting_in_a_resumed_training(stop, tmp_path, monkeypatch):
+    told = []
+    warn = types.SimpleNamespace(warn=lambda message, **_: told.append(message))
+    monkeypatch.setattr(training.callbacks, "warnings", warn)
+
+    def run(workdir, epochs, resume=False):
+        workdir.mkdir(exist_ok=True)
+        model = small_model()
+        progress = training.restore(model, workdir) if resume else None
+        alarm = training.PolicyCollapse(0.5, epochs=3, stop=stop, monitor="policy_entropy")
+        entropies = Entropies([0.9, *[0.1] * 5])
+        result = training.fit(
+            model, batches(), epochs, 1, workdir, progress=progress, verbose=0,
+            callbacks=[entropies, alarm],
+        )  # fmt: skip
+        return result.epochs
+
+    last = 4 if stop else 5
+    message = "at the end of epoch 4, and below the floor of 0.5 for 3 epochs"
+    assert run(tmp_path / "straight", 5) == last
+    assert len(told) == 1 and message in told[0]
+    run(tmp_path / "cut", 2)
+    run(tmp_path / "cut", 3, resume=True)
+    assert len(told) == 1
+    assert run(tmp_path / "cut", 5, resume=True) == last
+    assert len(told) == 2 and told[1] == told[0]
+    # The alarm is not told again, and what was stopped stays so.
+    assert run(tmp_path / "cut", 6, resume=True) == (4 if stop else 6)
+    assert len(told) == 2
 
 
 def test_bad_every_steps(tmp_path):

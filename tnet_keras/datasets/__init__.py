@@ -1,9 +1,12 @@
 """Data sets: `tf.data` streams of uint8 images, labels and, where known, boxes."""
 
+from tnet_keras.datasets.aug_mix import aug_mix, cutout
 from tnet_keras.datasets.augment import (
     distorted_crop,
+    random_contrast,
     random_flip,
     random_shift,
+    random_shift_with_black,
     resized_crop,
     shift,
 )
@@ -65,9 +68,11 @@ __all__ = [
     "TRAFFIC_SIGN_CLASSES",
     "TrafficScenesConfig",
     "TrafficSign",
+    "aug_mix",
     "billiard_label",
     "billiards",
     "check_labels",
+    "cutout",
     "distort_color",
     "distorted_crop",
     "image_folder",
@@ -81,10 +86,12 @@ __all__ = [
     "prepare_image",
     "rand_augment",
     "random_color",
+    "random_contrast",
     "random_flip",
     "random_resize",
     "random_resize_as_released",
     "random_shift",
+    "random_shift_with_black",
     "random_translation_rotation",
     "read_annotations",
     "read_billiards",

@@ -190,3 +190,46 @@ def shift_with_black(image, shift, boxes):
     moved.set_shape((height, width, 3))
     boxes += tf.cast(tf.tile(shift, [2]), boxes.dtype)
     return moved, tf.clip_by_value(boxes, 0.0, tf.cast(tf.tile(extent, [2]), boxes.dtype))
+
+
+def random_shift_with_black(image, seed, fraction=0.05):
+    """`shift_with_black` by a uniform number of whole pixels, as published for billiard tables.
+
+    Args:
+        image: `[H, W, 3]`, any dtype, static H and W.
+        seed: `[2]` integers; the same seed gives the same shift.
+        fraction: float in [0, 1), largest shift down or up, right or left, over H (published: 50 of
+            1000 pixels).
+
+    Returns:
+        As `image`.
+
+    Raises:
+        ValueError: if `fraction` is out of range, or as much as W.
+    """
+    limit = round(fraction * image.shape[0])
+    if fraction < 0.0 or limit >= min(image.shape[:2]):
+        raise ValueError(
+            "`fraction` must be at least 0 and leave something of the image. "
+            f"Received: fraction={fraction} of {image.shape[0]} x {image.shape[1]} pixels"
+        )
+    shift = tf.random.stateless_uniform((2,), seed, -limit, limit + 1, tf.int32)
+    return shift_with_black(image, shift, tf.zeros((0, 4)))[0]
+
+
+def random_contrast(image, seed):
+    """Varies contrast and brightness in four of five images, as published for traffic signs.
+
+    a x + b of pixels x in [0, 1], a uniform in [0.8, 1.2] and b in [-0.1, 0.1]; clipped.
+
+    Args:
+        image: `[H, W, C]`, any numeric dtype, range 0 to 255.
+        seed: `[2]` integers; the same seed gives the same a and b.
+
+    Returns:
+        `[H, W, C]` float32, range 0 to 255.
+    """
+    often, factor, offset = tf.unstack(tf.random.stateless_uniform((3,), seed))
+    image = tf.cast(image, tf.float32)
+    changed = (0.8 + 0.4 * factor) * image + 255.0 * (0.2 * offset - 0.1)
+    return tf.where(often < 0.8, tf.clip_by_value(changed, 0.0, 255.0), image)

@@ -5,7 +5,12 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tnet_keras.datasets.augment import crop_window
+from tnet_keras.datasets.aug_mix import aug_mix, cutout
+from tnet_keras.datasets.augment import (
+    crop_window,
+    random_contrast,
+    random_shift_with_black,
+)
 from tnet_keras.datasets.color import random_color
 from tnet_keras.datasets.rand_augment import rand_augment
 from tnet_keras.datasets.resizing import random_resize, random_resize_as_released
@@ -31,8 +36,14 @@ class Augmentation(NamedTuple):
     distort: Callable | None = None
 
 
-#: The recipes by name. Those of TNet are published; "as released" has the resize of the released
-#: code, see `random_resize_as_released`.
+def _traffic(image, seed):
+    shift_seed, contrast_seed = tf.unstack(tf.random.split(seed, 2))
+    # Published: up to 100 of 960 pixels.
+    return random_contrast(random_shift_with_black(image, shift_seed, 100 / 960), contrast_seed)
+
+
+#: The recipes by name. Those of TNet, of billiards and of traffic signs are published; "as
+#: released" has the resize of the released code, see `random_resize_as_released`.
 AUGMENTATIONS = {
     "none": Augmentation(crop=False, flip=False),
     "crop_flip": Augmentation(),
@@ -49,6 +60,10 @@ AUGMENTATIONS = {
         resize=random_resize_as_released, distort=random_translation_rotation
     ),
     "randaugment": Augmentation(distort=rand_augment),
+    "billiards": Augmentation(crop=False, flip=False, distort=random_shift_with_black),
+    "traffic": Augmentation(crop=False, flip=False, distort=_traffic),
+    "augmix": Augmentation(distort=aug_mix),
+    "cutout": Augmentation(distort=cutout),
 }
 
 

@@ -18,7 +18,12 @@ from tnet_keras.datasets.megapixel_mnist import (
 from tnet_keras.datasets.megapixel_mnist.folder import find_images
 from tnet_keras.datasets.megapixel_mnist.stream import DEFAULT_EXAMPLES
 from tnet_keras.datasets.needle_scenes import NUM_CLASSES
-from tnet_keras.datasets.streams import DEFAULT_EVALUATION_EXAMPLES, Data, check_split
+from tnet_keras.datasets.streams import (
+    DEFAULT_EVALUATION_EXAMPLES,
+    Data,
+    check_split,
+    example_names,
+)
 from tnet_keras.datasets.traffic_signs import (
     TRAFFIC_SIGN_CLASSES,
     TrafficScenesConfig,
@@ -53,7 +58,7 @@ def load_billiards(name, split, image_size, batch_size, seed=0, label="max_left_
         images, labels = next(iter(data.dataset))
     """
     check_split(split)
-    size = check_image_size(image_size)
+    size, names = check_image_size(image_size), None
     options = {"seed": seed, "label": label, **options}
     if name == "billiards":
         _check_square(size, name)
@@ -66,7 +71,8 @@ def load_billiards(name, split, image_size, batch_size, seed=0, label="max_left_
         images, _, found = find_tables(name, split, label, options.get("with_boxes", False))
         _check_size(size, found)
         dataset, count = read_billiards(name, split, batch_size, **options), len(images)
-    return Data(dataset, label_names(label), count)
+        names = example_names(images, _endless(split, options), seed)
+    return Data(dataset, label_names(label), count, names=names)
 
 
 def load_traffic_signs(name, split, image_size, batch_size, seed=0, rule="top_k", **options):
@@ -96,7 +102,7 @@ def load_traffic_signs(name, split, image_size, batch_size, seed=0, rule="top_k"
     """
     check_split(split)
     check_rule(rule)
-    size = check_image_size(image_size)
+    size, names = check_image_size(image_size), None
     options = {"seed": seed, **options}
     if name == "traffic_signs":
         config = options.pop("config", None) or _traffic_config(size)
@@ -109,7 +115,8 @@ def load_traffic_signs(name, split, image_size, batch_size, seed=0, rule="top_k"
         _check_size(size, found)
         dataset = read_traffic_signs(name, split, batch_size, rule=rule, **options)
         count = len(images)
-    return Data(dataset, TRAFFIC_SIGN_CLASSES, count)
+        names = example_names(images, _endless(split, options), seed)
+    return Data(dataset, TRAFFIC_SIGN_CLASSES, count, names=names)
 
 
 def load_megapixel_mnist(name, split, image_size, batch_size, seed=0, source="auto", **options):
@@ -168,11 +175,15 @@ def _traffic_config(size):
         ) from error
 
 
+def _endless(split, options):
+    training = options.get("training")
+    return split == "train" if training is None else bool(training)
+
+
 def _count(split, options):
     """Examples of one pass over what is drawn; None for an endless stream of new ones."""
-    training = options.get("training")
-    training = split == "train" if training is None else training
-    return options.get("num_examples") or (None if training else DEFAULT_EVALUATION_EXAMPLES)
+    default = None if _endless(split, options) else DEFAULT_EVALUATION_EXAMPLES
+    return options.get("num_examples") or default
 
 
 def _check_square(size, name):

@@ -8,12 +8,13 @@ import tensorflow as tf
 from tnet_keras.datasets.augment import resized_crop
 from tnet_keras.datasets.augmentation import choose_window, find_augmentation, finish_image
 from tnet_keras.datasets.bad_images import BadImages
-from tnet_keras.datasets.streams import example_order
+from tnet_keras.datasets.kept_images import in_memory, on_disk
+from tnet_keras.datasets.streams import Data
 from tnet_keras.ops.decode import DECODE_STATUSES, MAX_PIXELS, decode_image
 from tnet_keras.ops.image_headers import IMAGE_KINDS, image_kind, jpeg_header
 
 ON_BAD_IMAGE = ("error", "skip")
-CACHES = ("none", "memory")
+CACHES = ("none", "memory", "disk")
 
 
 class EncodedImages(NamedTuple):
@@ -28,47 +29,15 @@ class EncodedImages(NamedTuple):
             fractions of height and width.
         num_examples: int, examples of one pass.
         class_names: tuple of str.
+        identity: function without arguments that returns what tells these images from others, and
+            from their earlier states: anything with a `repr`.
     """
 
     order: Callable
     fetch: Callable
     num_examples: int
     class_names: tuple
-
-
-def in_memory(encoded):
-    """Reads all encoded images at once, so that any order costs no more reading.
-
-    Args:
-        encoded: `EncodedImages`.
-
-    Returns:
-        `EncodedImages` with the examples of the first one; each pass of a training stream is a
-        permutation of all.
-    """
-    one_pass = encoded.order(endless=False, seed=0, start=0)
-    examples = one_pass.map(
-        lambda _, element: encoded.fetch(element),
-        num_parallel_calls=tf.data.AUTOTUNE, deterministic=True,
-    )  # fmt: skip
-    ragged = examples.map(
-        lambda example: {
-            key: tf.RaggedTensor.from_tensor(value) if key == "boxes" else value
-            for key, value in example.items()
-        }
-    )
-    together = next(iter(ragged.ragged_batch(encoded.num_examples)))
-
-    def fetch(index):
-        example = {key: value[index] for key, value in together.items()}
-        if "boxes" in example:
-            example["boxes"] = tf.reshape(example["boxes"].flat_values, (-1, 4))
-        return example
-
-    def order(endless, seed, start):
-        return example_order(encoded.num_examples, endless, seed, start)
-
-    return encoded._replace(order=order, fetch=fetch)
+    identity: Callable
 
 
 def decode_window(contents, choose, max_pixels=MAX_PIXELS):
@@ -120,7 +89,7 @@ def decode_window(contents, choose, max_pixels=MAX_PIXELS):
     return tf.ensure_shape(image, (None, None, 3)), status
 
 
-def check_reading(augmentation, on_bad_image, cache, resize=None):
+def check_reading(augmentation, on_bad_image, cache, resize=None, cache_dir=None):
     """Checks how images are to be read.
 
     Args:
@@ -128,6 +97,7 @@ def check_reading(augmentation, on_bad_image, cache, resize=None):
         on_bad_image: must be one of `ON_BAD_IMAGE`.
         cache: must be one of `CACHES`.
         resize: None or (height, width).
+        cache_dir: must be given with the cache "disk", and with it only.
 
     Raises:
         ValueError: for what is not known.
@@ -138,6 +108,11 @@ def check_reading(augmentation, on_bad_image, cache, resize=None):
     ):  # fmt: skip
         if value not in known:
             raise ValueError(f"`{name}` must be one of {known}. Received: {name}={value!r}")
+    if (cache == "disk") != (cache_dir is not None):
+        raise ValueError(
+            "`cache_dir` must be given with cache='disk', and with it only. "
+            f"Received: cache_dir={cache_dir!r}, cache={cache!r}"
+        )
     if resize is not None and augmentation not in ("none", "crop_flip"):
         raise ValueError(
             "`augmentation` must be 'none' or 'crop_flip' where images are resized before they are "
@@ -148,6 +123,7 @@ def check_reading(augmentation, on_bad_image, cache, resize=None):
 def image_batches(
     encoded, image_size, batch_size, training, seed=0, start=0, augmentation="crop_flip",
     resize=None, on_bad_image="error", cache="none", shard=(0, 1),
+    cache_dir=None,
 ):  # fmt: skip
     """Reads encoded images into batches.
 
@@ -167,18 +143,18 @@ def image_batches(
         resize: None, or (height, width) to resize to before a crop, see `resized_crop`.
         on_bad_image: "error", which ends the stream with one line that names the image; or
             "skip", which leaves it out.
-        cache: "none", or "memory" to read all encoded images at once and keep them.
+        cache: "none"; or to read all encoded images at once and keep them, "memory" or "disk".
         shard: (index, count), which worker's part the images are: no two augment alike.
+        cache_dir: folder for the cache "disk", see `on_disk`.
 
     Returns:
-        Tuple: `tf.data.Dataset` of `[B, H, W, 3]` uint8 images and `[B]` int32 labels; and
-        `BadImages`, or None if bad images are errors.
+        `Data` of `[B, H, W, 3]` uint8 images and `[B]` int32 labels. Its `names` read images again.
 
     Raises:
         ValueError: if an argument is not known, or a full batch needs more examples than there
             are.
     """
-    check_reading(augmentation, on_bad_image, cache, resize)
+    check_reading(augmentation, on_bad_image, cache, resize, cache_dir)
     if training and encoded.num_examples < batch_size:
         raise ValueError(
             f"`batch_size` must be at most the {encoded.num_examples} examples of the split. "
@@ -186,6 +162,8 @@ def image_batches(
         )
     if cache == "memory":
         encoded = in_memory(encoded)
+    if cache == "disk":
+        encoded = on_disk(encoded, cache_dir)
     augmented = training and augmentation != "none"
     recipe = find_augmentation(augmentation)
     skip = on_bad_image == "skip"
@@ -228,23 +206,39 @@ def image_batches(
         kept = read.filter(lambda image, label, good: good)
         return kept.map(lambda image, label, good: (image, label))
 
-    if skip and start:
+    def only_names(first):
+        def name(_, element):
+            example = encoded.fetch(element)
+            good = not skip or _note(bad_images, example, decode_image(example["image"])[1])
+            return example["name"], good
+
+        read = encoded.order(endless=training, seed=seed, start=first).map(name)
+        return read.filter(lambda name, good: good).map(lambda name, good: name)
+
+    def from_position(read, position):
+        if not skip or not position:
+            return read(position)
         good = encoded.num_examples - _count_bad(encoded, bad_images)
-        whole = start // good if training else 0
-        dataset = examples(whole * encoded.num_examples).skip(start - whole * good)
-    else:
-        dataset = examples(start)
-    dataset = dataset.batch(batch_size, drop_remainder=training)
-    if not training and not skip:
-        # TensorFlow cannot tell, and Keras warns where data end that do not say so before.
-        batches = -(-max(0, encoded.num_examples - start) // batch_size)
-        dataset = dataset.apply(tf.data.experimental.assert_cardinality(batches))
-    dataset = dataset.prefetch(tf.data.AUTOTUNE)
-    options = tf.data.Options()
-    # What has a state is the seed of a shuffle, which is a function of the pass, and the notes of
-    # bad images. Without this an iterator could not be saved.
-    options.experimental_external_state_policy = tf.data.experimental.ExternalStatePolicy.IGNORE
-    return dataset.with_options(options), bad_images
+        whole = position // good if training else 0
+        return read(whole * encoded.num_examples).skip(position - whole * good)
+
+    def names(positions):
+        found = from_position(only_names, positions.start).take(len(positions))
+        return [name.decode("utf-8", "replace") for name in found.as_numpy_iterator()]
+
+    def begin(position):
+        dataset = from_position(examples, position).batch(batch_size, drop_remainder=training)
+        if not training and not skip:
+            # TensorFlow cannot tell, and Keras warns where data end that do not say so before.
+            batches = -(-max(0, encoded.num_examples - position) // batch_size)
+            dataset = dataset.apply(tf.data.experimental.assert_cardinality(batches))
+        options = tf.data.Options()
+        # What has a state is the seed of a shuffle, which is a function of the pass, and the notes
+        # of bad images. Without this an iterator could not be saved.
+        options.experimental_external_state_policy = tf.data.experimental.ExternalStatePolicy.IGNORE
+        return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
+
+    return Data(begin(start), encoded.class_names, encoded.num_examples, bad_images, names, begin)
 
 
 def checked_image(image, status, name):

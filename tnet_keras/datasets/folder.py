@@ -3,6 +3,7 @@
 import numbers
 import os
 import re
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -26,17 +27,22 @@ class ImageFolder(NamedTuple):
         class_names: tuple of str; the label is the position in it.
         num_examples: int, images in the split, or in the worker's part of it.
         bad_images: `BadImages` with `on_bad_image="skip"`, else None.
+        names: function from a `range` of positions in the stream to their files, a list of str.
+        begin: function from a position to `dataset` from there on.
     """
 
     dataset: tf.data.Dataset
     class_names: tuple
     num_examples: int
     bad_images: BadImages | None = None
+    names: Callable | None = None
+    begin: Callable | None = None
 
 
 def image_folder(
     path, image_size, batch_size, split="train", training=None, seed=0, start=0,
     augmentation="crop_flip", on_bad_image="error", cache="none", shard=(0, 1),
+    cache_dir=None,
 ):  # fmt: skip
     """Reads PNG, JPEG, WebP and BMP images from class sub-folders.
 
@@ -59,8 +65,11 @@ def image_folder(
             "crop_flip" (85-100 % of the area, aspect ratio 0.5-2, flipped at random); ...
         on_bad_image: "error": files whose first bytes are no image are refused at once, others
             end the stream when they are read. "skip": they are left out, see `bad_images`.
-        cache: "none", or "memory" to read all files at once and keep them, encoded.
+        cache: "none"; or to read all files at once and keep them, encoded, "memory" or "disk": in
+            one file, which is quicker where many small files lie far away.
         shard: (index, count): of every `count` files, the worker `index` reads one.
+        cache_dir: str or path-like, folder for the cache "disk". What was kept there of the same
+            files is read; nothing is ever removed that is whole.
 
     Returns:
         `ImageFolder`.
@@ -81,7 +90,7 @@ def image_folder(
     """
     image_size = check_image_size(image_size)
     training = check_stream(split, training, batch_size, seed, start)
-    check_reading(augmentation, on_bad_image, cache)
+    check_reading(augmentation, on_bad_image, cache, cache_dir=cache_dir)
     files, class_names = _find_files(os.fspath(path), split, seed)
     shard = check_shard(shard, len(files))
     files = files[shard[0] :: shard[1]]
@@ -100,11 +109,16 @@ def image_folder(
             "name": names[index], "index": index,
         }  # fmt: skip
 
-    dataset, bad_images = image_batches(
-        EncodedImages(order, fetch, len(files), class_names), image_size, batch_size, training,
-        seed, start, augmentation, on_bad_image=on_bad_image, cache=cache, shard=shard,
+    def identity():
+        stats = [os.stat(file) for file, _ in files]
+        return files, [(stat.st_size, stat.st_mtime_ns) for stat in stats]
+
+    data = image_batches(
+        EncodedImages(order, fetch, len(files), class_names, identity), image_size, batch_size,
+        training, seed, start, augmentation, on_bad_image=on_bad_image, cache=cache, shard=shard,
+        cache_dir=cache_dir,
     )  # fmt: skip
-    return ImageFolder(dataset, class_names, len(files), bad_images)
+    return ImageFolder(*data)
 
 
 def check_image_size(image_size):

@@ -1,5 +1,7 @@
 """The published programs' TFRecords, as encoded images in an order that can begin anywhere."""
 
+import os
+
 import tensorflow as tf
 
 from tnet_keras.datasets.encoded_images import EncodedImages
@@ -61,4 +63,12 @@ def original_images(name, split, data_dir, shard=(0, 1)):
         }  # fmt: skip
 
     classes = tuple(str(number) for number in range(_CLASSES[dataset]))
-    return EncodedImages(order, lambda element: fetch(*element), num_examples, classes)
+
+    def identity():
+        folder = data_dir if os.path.isdir(data_dir) else os.path.dirname(data_dir)
+        paths = [os.path.join(folder, entry) for entry in sorted(os.listdir(folder or "."))]
+        stats = [os.stat(path) for path in paths]
+        sizes = [(stat.st_size, stat.st_mtime_ns) for stat in stats]
+        return name, split, (index, count), paths, sizes
+
+    return EncodedImages(order, lambda element: fetch(*element), num_examples, classes, identity)

@@ -32,7 +32,7 @@ _DRAWN = {
 DRAWN_NAMES = ("needle_digits", *_DRAWN)
 NAMES = (*DRAWN_NAMES, *TFDS_SPLITS)
 # What only images that are read from disk have.
-_READING = ("augmentation", "on_bad_image", "shard")
+_READING = ("augmentation", "on_bad_image", "shard", "cache_dir")
 
 
 def load(name, split, image_size, batch_size, seed=0, training=None, data_dir=None, **options):
@@ -54,8 +54,9 @@ def load(name, split, image_size, batch_size, seed=0, training=None, data_dir=No
             augmented and made of full batches.
         data_dir: where TFDS keeps its data; None: its default. Or the folder of the TFRecords.
         **options: further arguments of the data set's own function. Of all that is read:
-            `start`, `augmentation`, `on_bad_image`, `cache` and `shard` as of `image_folder`; but
-            for folders also `resize`, (height, width): images are resized to that and then cropped.
+            `start`, `augmentation`, `on_bad_image`, `cache`, `cache_dir` and `shard` as of
+            `image_folder`; but for folders also `resize`, (height, width): images are resized to
+            that and then cropped.
 
     Returns:
         `Data`. Its stream from example `start` on is the stream without its first examples, and
@@ -108,16 +109,16 @@ def _load_needle_digits(split, image_size, batch_size, seed, training, config=No
 def _load_encoded(
     name, split, image_size, batch_size, seed, training, data_dir, start=0,
     augmentation="crop_flip", resize=None, on_bad_image="error", cache="none", shard=(0, 1),
+    cache_dir=None,
 ):  # fmt: skip
     check_stream(split, training, batch_size, seed, start)
-    check_reading(augmentation, on_bad_image, cache, resize)
+    check_reading(augmentation, on_bad_image, cache, resize, cache_dir)
     open_split = original_images if name.startswith(PREFIX) else tfds_images
     encoded = open_split(name, split, data_dir, shard)
-    dataset, bad_images = image_batches(
+    return image_batches(
         encoded, image_size, batch_size, training, seed, start, augmentation, resize, on_bad_image,
-        cache, shard,
+        cache, shard, cache_dir,
     )  # fmt: skip
-    return Data(dataset, encoded.class_names, encoded.num_examples, bad_images)
 
 
 def check_labels(labels, num_classes):

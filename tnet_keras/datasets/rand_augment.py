@@ -15,8 +15,12 @@ _RANGE = (0, 255)
 
 
 @functools.cache
-def _layers():
-    """Layers of keras-cv by name; they hold variables, so they are not made inside a graph."""
+def keras_cv_layers():
+    """Layers of keras-cv by name; they hold variables, so they are not made inside a graph.
+
+    Returns:
+        dict of keras-cv layers. Their `augment_images` takes the numbers that they would draw.
+    """
     # Imported here: it takes half a second that others need not pay.
     from keras_cv import layers
 
@@ -35,7 +39,7 @@ def _layers():
 
 def _operations(image, strengths, signs, uniform, magnitude):
     """Ten functions without arguments that each return the changed image, `[1, H, W, 3]`."""
-    layers = _layers()
+    layers = keras_cv_layers()
     first, second = strengths[0], strengths[1]
     batch = (1, 1, 1, 1)
     none = tf.zeros((1, 1))

@@ -7,6 +7,7 @@ on batch size, parallelism or prefetching.
 """
 
 import numbers
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -29,12 +30,18 @@ class Data(NamedTuple):
         class_names: tuple of str, one per label.
         num_examples: int, examples of one pass, or None for an endless stream of new ones.
         bad_images: `BadImages` that fills while images are read and bad ones left out; else None.
+        names: function from a `range` of positions in the whole stream (of one that begins later,
+            too) to what their images are called, such as files, a list of str; None if drawn.
+        begin: function from a position to `dataset` from there on, which reads nothing again that
+            is kept in memory; None if `load` with `start` costs no more.
     """
 
     dataset: tf.data.Dataset
     class_names: tuple
     num_examples: int | None
     bad_images: BadImages | None = None
+    names: Callable | None = None
+    begin: Callable | None = None
 
 
 def counter_uniform(key, counters, count):
@@ -89,6 +96,25 @@ def example_order(num_examples, endless, seed, start=0):
         return tf.data.Dataset.from_tensor_slices(shuffled)
 
     return endless_passes(one_pass, num_examples, start)
+
+
+def example_names(names, endless, seed):
+    """What the examples at given positions of `example_order` are called.
+
+    Args:
+        names: list of str, one per example.
+        endless: bool, as of `example_order`.
+        seed: int, as of `example_order`.
+
+    Returns:
+        Function from a `range` of positions to a list of str.
+    """
+
+    def find(positions):
+        order = example_order(len(names), endless, seed, positions.start).take(len(positions))
+        return [names[index] for _, index in order.as_numpy_iterator()]
+
+    return find
 
 
 def endless_passes(one_pass, num_examples, start=0):

@@ -77,7 +77,14 @@ def tfds_images(name, split, data_dir=None, shard=(0, 1)):
     return EncodedImages(
         _order(part.file_instructions), _fetch(builder.info.features), part.num_examples,
         tuple(builder.info.features["label"].names),
+        lambda: _identity(builder, part.file_instructions),
     )  # fmt: skip
+
+
+def _identity(builder, instructions):
+    files = [(str(one.filename), one.skip, one.take) for one in instructions]
+    stats = [tf.io.gfile.stat(file) for file, _, _ in files]
+    return builder.info.full_name, files, [(stat.length, stat.mtime_nsec) for stat in stats]
 
 
 def _order(instructions):

@@ -4,6 +4,9 @@ import math
 import warnings
 
 import keras
+import tensorflow as tf
+
+_NAMED = 5  # Names that an error has room for.
 
 
 class StopOnNonFiniteLoss(keras.callbacks.Callback):
@@ -16,7 +19,8 @@ class StopOnNonFiniteLoss(keras.callbacks.Callback):
         every: Steps between two looks; the end of an epoch is always looked at. The bad step is
             then one of the last so many. (Keras 3.15 fetches the loss in every step anyway.)
         batch_size: Images per step, all replicas together; None if positions say nothing.
-        names: Function from a `range` of positions to their names, such as files; or None.
+        names: Function from a `range` of positions to their names, such as files, as `names` of
+            `tnet_keras.datasets.Data`; or None. The error holds the first five.
 
     Raises:
         ValueError: If `every` is less than 1, or `names` come without `batch_size`.
@@ -34,6 +38,11 @@ class StopOnNonFiniteLoss(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch, self.looked = epoch, 0
+
+    def on_train_batch_begin(self, batch, logs=None):
+        # An epoch that was left in the middle need not begin at its first step.
+        if not self.looked:
+            self.looked = batch
 
     def on_train_batch_end(self, batch, logs=None):
         if batch + 1 >= self.looked + self.every:
@@ -65,15 +74,26 @@ class StopOnNonFiniteLoss(keras.callbacks.Callback):
         positions = range((before + first - 1) * self.batch_size, (before + step) * self.batch_size)
         moment += f", examples {positions[0]} to {positions[-1]} of the stream"
         if self.names is not None:
-            moment += f" ({', '.join(str(name) for name in self.names(positions))})"
+            moment += f" ({self._named(positions)})"
         return moment
+
+    def _named(self, positions):
+        try:
+            names = [str(name) for name in self.names(positions)]
+        except (OSError, ValueError, tf.errors.OpError) as error:
+            # What is wrong with the loss is the news, whatever became of the files.
+            return f"their names cannot be read: {type(error).__name__}"
+        more = len(names) - _NAMED
+        return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 class PolicyCollapse(keras.callbacks.Callback):
     """Warns, once, when the location policy has stopped exploring; stops the training if asked to.
 
     A policy whose entropy is near 0 chooses the same cells whatever it sees, and a policy gradient
-    that samples from it gets no news of the others.
+    that samples from it gets no news of the others. `fit` keeps how far it has come with the state
+    of the training: one that goes on later is told at the same epoch, and one that was stopped
+    stays so.
 
     Args:
         floor: Entropy, nats; below it the policy counts as collapsed. A uniform policy over K cells
@@ -94,7 +114,24 @@ class PolicyCollapse(keras.callbacks.Callback):
         if epochs < 1:
             raise ValueError(f"`epochs` must be at least 1. Received: epochs={epochs}")
         self.floor, self.epochs, self.stop, self.monitor = floor, epochs, stop, monitor
-        self.below, self.warned = 0, False
+        self.below, self.warned, self.stopped = 0, False, False
+
+    def get_state(self):
+        """What a training that goes on needs to know.
+
+        Returns:
+            dict of JSON types.
+        """
+        return {"below": self.below, "warned": self.warned, "stopped": self.stopped}
+
+    def set_state(self, state):
+        """Goes on from what `get_state` returned.
+
+        Args:
+            state: The dict.
+        """
+        self.below, self.warned = state["below"], state["warned"]
+        self.stopped = state["stopped"]
 
     def on_train_begin(self, logs=None):
         known = [metric.name for metric in self.model.metrics]
@@ -119,4 +156,4 @@ class PolicyCollapse(keras.callbacks.Callback):
                 stacklevel=2,
             )
         if self.stop:
-            self.model.stop_training = True
+            self.stopped = self.model.stop_training = True

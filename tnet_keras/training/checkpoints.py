@@ -21,8 +21,8 @@ class Checkpoints(keras.callbacks.Callback):
 
     `last.keras` and `best.keras` are ordinary Keras files that appear whole or not at all.
     `last.keras` also holds a `progress.json`: how many epochs are done, how many steps of the next
-    one, its metrics so far, how many seconds it all took, the best value, and where the model's
-    random numbers are. A copy of it, for people, lies beside.
+    one, its metrics so far, how many seconds it all took, the best value, where the model's random
+    numbers are, and the states of other callbacks. A copy of it, for people, lies beside.
 
     With several workers every worker has this callback, because reading some variables takes all of
     them; one of them writes.
@@ -34,6 +34,8 @@ class Checkpoints(keras.callbacks.Callback):
         every_steps: Steps of an epoch between two checkpoints within it; None for one checkpoint
             after every epoch.
         writes: Whether this worker writes.
+        stateful: Callbacks whose `get_state()`, JSON types, is kept; they must come before this
+            one.
 
     Raises:
         ValueError: If `every_steps` is less than 1.
@@ -42,8 +44,9 @@ class Checkpoints(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, folder, monitor="val_accuracy", progress=None, every_steps=None, writes=True
-    ):
+        self, folder, monitor="val_accuracy", progress=None, every_steps=None, writes=True,
+        stateful=(),
+    ):  # fmt: skip
         super().__init__()
         if every_steps is not None and every_steps < 1:
             raise ValueError(
@@ -51,6 +54,7 @@ class Checkpoints(keras.callbacks.Callback):
             )
         self.folder = pathlib.Path(folder)
         self.monitor, self.every_steps, self.writes = monitor, every_steps, writes
+        self.stateful = tuple(stateful)
         progress = progress or {"epochs": 0, "step": 0, "train_seconds": 0.0, "best": None}
         self.progress = {
             name: progress[name] for name in ("epochs", "step", "train_seconds", "best")
@@ -93,6 +97,7 @@ class Checkpoints(keras.callbacks.Callback):
                 **self.progress,
                 "iterations": int(self.model.optimizer.iterations.numpy()),
                 "metrics": metrics,
+                "callbacks": [[type(each).__name__, each.get_state()] for each in self.stateful],
                 "random_states": states,
                 "variables": _signature(self.model),
             }
@@ -109,8 +114,8 @@ class Checkpoints(keras.callbacks.Callback):
                     )
         if not self.writes:
             return
-        hidden = self.folder / f".{name}"
-        try:
+
+        def write(hidden):
             self.model.save(hidden)
             if text is not None:
                 # In the same file as the state: there is no moment at which they do not agree.
@@ -118,19 +123,26 @@ class Checkpoints(keras.callbacks.Callback):
                     archive.writestr(_PROGRESS, text)
             with open(hidden, "rb+") as file:
                 os.fsync(file.fileno())
+
+        told = "A checkpoint could not be written; the one before it is untouched."
+        self._replace(name, write, told)
+        if text is not None:
+            told = "A checkpoint was written, but not the copy of its progress beside it."
+            self._replace(
+                _PROGRESS, lambda path: path.write_text(text + "\n", encoding="utf-8"), told
+            )
+
+    def _replace(self, name, write, told):
+        """Writes a file whole or not at all; `told` is what an error begins with."""
+        hidden = self.folder / f".{name}"
+        try:
+            write(hidden)
             os.replace(hidden, self.folder / name)
-            if text is not None:
-                (self.folder / f".{_PROGRESS}").write_text(text + "\n", encoding="utf-8")
-                os.replace(self.folder / f".{_PROGRESS}", self.folder / _PROGRESS)
         # A full disk reaches us as OSError from the zip file, as RuntimeError from HDF5.
         except (OSError, RuntimeError, zipfile.BadZipFile) as error:
-            for rest in (hidden, self.folder / f".{_PROGRESS}"):
-                rest.unlink(missing_ok=True)
+            hidden.unlink(missing_ok=True)
             reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
-            raise OSError(
-                "A checkpoint could not be written; the one before it is untouched. "
-                f"Received: {self.folder / name} ({reason})"
-            ) from error
+            raise OSError(f"{told} Received: {self.folder / name} ({reason})") from error
 
 
 def read_progress(folder):
@@ -141,8 +153,8 @@ def read_progress(folder):
 
     Returns:
         dict with `epochs` and `step` done (`step` of the epoch after those), `train_seconds`,
-        `best`, `iterations`, `metrics`, `random_states` and `variables`; or None if there is
-        nothing to go on from.
+        `best`, `iterations`, `metrics`, `callbacks`, `random_states` and `variables`; or None if
+        there is nothing to go on from.
 
     Raises:
         ValueError: If the last state is damaged.
@@ -245,6 +257,19 @@ def metric_variables(model):
         List of variables.
     """
     return [variable for metric in model.metrics for variable in metric.variables]
+
+
+def restore_callbacks(callbacks, progress):
+    """Gives callbacks the states that `Checkpoints` kept of them.
+
+    Args:
+        callbacks: Those with `get_state` and `set_state`, in the order of then.
+        progress: As of `read_progress`, or None. Nothing is done about a callback that is new.
+    """
+    kept = (progress or {}).get("callbacks", [])
+    for callback, (name, state) in zip(callbacks, kept, strict=False):
+        if type(callback).__name__ == name:
+            callback.set_state(state)
 
 
 def restore_metrics(model, values, add=False):

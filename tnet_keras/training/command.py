@@ -27,6 +27,7 @@ OUTPUTS = (
     "saved_model",
 )
 FINISHED, STARTED = "report.json", "flags.txt"
+_REMOVED = ".removed"
 
 
 def run(main, argv=None, values=None):
@@ -148,7 +149,12 @@ def check_workdir(path, overwrite=False, resume=False):
             "`workdir` holds a finished run; choose another --workdir or --name, or replace it "
             f"with --overwrite. Received: workdir={str(path)!r}"
         )
-    if found and not (resume and STARTED in found):
+    if found and STARTED not in found:
+        raise ValueError(
+            f"`workdir` holds {found[0]}, but no {STARTED} to go on by; replace it with "
+            f"--overwrite, without --resume. Received: workdir={str(path)!r}"
+        )
+    if found and not resume:
         raise ValueError(
             f"`workdir` holds {found[0]} of an unfinished run; go on with --resume, or replace it "
             f"with --overwrite. Received: workdir={str(path)!r}"
@@ -185,18 +191,28 @@ def check_same_run(path, flag_lines, may_change=()):
 def make_workdir(path, overwrite=False):
     """Makes the folder of a run. With `overwrite`, the outputs of an earlier run are removed.
 
+    A kill in between leaves an unfinished run with whole outputs, or none: either can be replaced
+    by the same command, and gone on with by --resume.
+
     Args:
         path: The folder, checked by `check_workdir`.
         overwrite: Whether to remove the known outputs; other files stay.
     """
     path = pathlib.Path(path)
     path.mkdir(parents=True, exist_ok=True)
-    for name in OUTPUTS if overwrite else ():
-        target = path / name
-        if target.is_dir() and not target.is_symlink():
-            shutil.rmtree(target)
-        elif target.exists() or target.is_symlink():
-            os.unlink(target)
+    # To move a folder takes one step, to remove it many: no half of one is met by what goes on.
+    removed = path / _REMOVED
+    if removed.is_dir():
+        shutil.rmtree(removed)
+    if not overwrite:
+        return
+    removed.mkdir()
+    # First it is no longer finished; what it can be known by goes last.
+    between = [name for name in OUTPUTS if name not in (FINISHED, STARTED)]
+    for name in (FINISHED, *between, STARTED):
+        if os.path.lexists(path / name):
+            os.replace(path / name, removed / name)
+    shutil.rmtree(removed)
 
 
 def command_line(argv=None):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import keras
 
 from tnet_keras.training.callbacks import StopOnNonFiniteLoss
-from tnet_keras.training.checkpoints import Checkpoints, restore_metrics
+from tnet_keras.training.checkpoints import Checkpoints, restore_callbacks, restore_metrics
 from tnet_keras.training.distributed_loop import fit_distributed
 from tnet_keras.training.strategy import is_chief, is_multi_worker
 
@@ -101,7 +101,9 @@ def fit(
         monitor: Log by which the best checkpoint is chosen, the higher the better.
         verbose: As in Keras; None for bars on a terminal and lines elsewhere.
         callbacks: Further Keras callbacks; a `StopOnNonFiniteLoss` among them takes the place of
-            the plain one.
+            the plain one. What `get_state` of a callback returns is kept with the checkpoints and
+            given to its `set_state` when a training goes on, which is over if `stopped` is then
+            true.
         checkpoint_steps: Steps between two checkpoints within an epoch, or None: at most one epoch
             is then done again.
         steps_per_execution: Steps in a row without a return to Python; divides `steps_per_epoch`
@@ -126,7 +128,13 @@ def fit(
     # The look at the loss comes first, so that no checkpoint holds what it refuses.
     guards = [c for c in callbacks if isinstance(c, StopOnNonFiniteLoss)]
     others = [c for c in callbacks if not isinstance(c, StopOnNonFiniteLoss)]
-    used = guards or [StopOnNonFiniteLoss()]
+    # What is kept of an epoch holds what these make of it.
+    stateful = [c for c in others if hasattr(c, "get_state") and hasattr(c, "set_state")]
+    others = [c for c in others if c not in stateful]
+    restore_callbacks(stateful, progress)
+    if progress and any(getattr(c, "stopped", False) for c in stateful):
+        epochs = first_epoch
+    used = [*(guards or [StopOnNonFiniteLoss()]), *stateful]
     if first_step:
         used.append(_GoOnWithinEpoch(first_epoch, first_step, progress["metrics"]))
     loggers = []
@@ -145,7 +153,9 @@ def fit(
         # Rows come before the state: those without a state are written again when a run goes on.
         used += [
             *loggers,
-            Checkpoints(workdir / "checkpoints", monitor, progress, checkpoint_steps, chief),
+            Checkpoints(
+                workdir / "checkpoints", monitor, progress, checkpoint_steps, chief, stateful
+            ),
         ]
     # An epoch is kept before others look at it: what they get wrong does not cost it.
     used += others
