@@ -18,7 +18,7 @@ from tnet_keras.datasets import (
     write_traffic_signs,
 )
 from tnet_keras.datasets.builders import prepare
-from tnet_keras.datasets.folder import decode_image
+from tnet_keras.ops.decode import decode_image
 
 COUNTS = {"train": 6, "validation": 2, "test": 3}
 
@@ -78,7 +78,7 @@ def test_every_split_is_loaded_whole(prepared):
         images, labels = examples(data.dataset, len(kept))
         assert images.shape == (len(kept), *size, 3) and images.dtype == np.uint8
         expected = [
-            tf.image.resize(decode_image(tf.constant(example["image"])), size) for example in kept
+            tf.image.resize(decode_image(tf.constant(example["image"]))[0], size) for example in kept
         ]
         expected = np.round(np.clip(expected, 0, 255)).astype(np.uint8)
         assert by_image(images, labels) == by_image(expected, [one["label"] for one in kept])
