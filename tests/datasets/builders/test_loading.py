@@ -77,9 +77,8 @@ def test_every_split_is_loaded_whole(prepared):
         assert data.class_names == tuple(builder.info.features["label"].names)
         images, labels = examples(data.dataset, len(kept))
         assert images.shape == (len(kept), *size, 3) and images.dtype == np.uint8
-        expected = [
-            tf.image.resize(decode_image(tf.constant(example["image"]))[0], size) for example in kept
-        ]
+        decoded = [decode_image(tf.constant(example["image"]))[0] for example in kept]
+        expected = [tf.image.resize(image, size) for image in decoded]
         expected = np.round(np.clip(expected, 0, 255)).astype(np.uint8)
         assert by_image(images, labels) == by_image(expected, [one["label"] for one in kept])
         if named:
