@@ -3,10 +3,12 @@
     python experiments/compare_selectors.py --task=needle_digits
     python experiments/compare_selectors.py --task=billiards
 
-Each run is a run of imagenet_tnet.py or billiards_topk.py with its own folder; those that are
-finished are not trained again, so the command can be stopped and given again; finished runs of
-other flags are refused. The page and the picture that are written to --output hold what has been
-run so far.
+A model of saved_models/ gives what it has learned but where to look: that is learned anew, with
+every other weight learning on beside it. So a short training tells the ways apart, instead of how
+long the reading takes. Each run is a run of imagenet_tnet.py or billiards_topk.py with its own
+folder; those that are finished are not trained again, so the command can be stopped and given
+again; finished runs of other flags are refused. The page and the picture that are written to
+--output hold what has been run so far.
 """
 
 import json
@@ -21,7 +23,7 @@ from tnet_keras.evaluation.report import atomic_path
 from tnet_keras.training import command
 
 FLAGS = flags.FLAGS
-HERE = pathlib.Path(__file__).parent
+HERE = pathlib.Path(__file__).resolve().parent
 
 flags.DEFINE_enum("task", "needle_digits", ["needle_digits", "billiards"], "What is learned.")
 flags.DEFINE_list("seeds", ["1", "2", "3"], "Seeds.")
@@ -32,16 +34,21 @@ flags.DEFINE_bool("train", True, "Train what is missing; else only lay out what 
 PERTURBED = {f"perturbed Top-K, {mode}": mode for mode in ("full", "full_baseline", "diagonal")}
 OTHERS = {"REINFORCE": "reinforce", "Sinkhorn Top-K": "sinkhorn", "random": "random"}
 LABELS = ("REINFORCE", *PERTURBED, "Sinkhorn Top-K", "random")
+ROOT = HERE.parent
 TASKS = {
     "needle_digits": (
         "imagenet_tnet",
         [f"--flagfile={HERE / 'flagfiles/needle_digits.flags'}", "--baseline_epochs=0",
-         "--epochs=2", "--num_test_examples=1000", "--eval_locations=0,2"],
+         f"--warm_start={ROOT / 'saved_models/needle_digits_tnet/model.keras'}",
+         "--warm_start_exclude=location_module,baseline", "--num_train_examples=6400",
+         "--epochs=2", "--learning_rate=1e-3", "--num_test_examples=1000", "--eval_locations=2"],
     ),
     "billiards": (
         "billiards_topk",
-        [f"--flagfile={HERE / 'flagfiles/billiards_demo.flags'}", "--epochs=3",
-         "--steps_per_epoch=200", "--scorer_delay=200", "--warmup_examples=6400",
+        [f"--flagfile={HERE / 'flagfiles/billiards_demo.flags'}",
+         f"--warm_start={ROOT / 'saved_models/billiards_topk/model.keras'}",
+         "--warm_start_exclude=scorer,baseline", "--scorer_delay=0", "--warmup_examples=0",
+         "--epochs=2", "--steps_per_epoch=150", "--learning_rate=1e-3", "--warmup_steps=50",
          "--num_test_examples=1000"],
     ),
 }  # fmt: skip
@@ -81,7 +88,7 @@ def train(label, seed):
         f"--seed={seed}", f"--workdir={folder}", "--noexport", "--overwrite",
     ]  # fmt: skip
     # The interpreter and the place of the clone make no other run.
-    given = "\n".join([script, *line[2:]]).replace(str(HERE), "experiments") + "\n"
+    given = "\n".join([script, *line[2:]]).replace(f"{ROOT}/", "") + "\n"
     record = folder / "command.txt"
     if (folder / "report.json").is_file():
         if not record.is_file() or record.read_text(encoding="utf-8") != given:
