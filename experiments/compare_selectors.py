@@ -133,12 +133,22 @@ def values_of(reports, name):
 def page(found):
     """Lays the results out as Markdown."""
     columns = ("accuracy", "accuracy_random_locations", "hit_rate")
+    images = next(iter(found.values()))[0]["images"]
     lines = [
+        f"# Ways to learn where to look: {FLAGS.task}", "",
+        "Every model starts from the weights of the one in `saved_models/`, except of what chooses "
+        "its places, and learns for the same number of steps. Accuracy and hit rate are of "
+        f"{images:,} test images: mean ± standard deviation of the seeds; dots are runs.", "",
         "| learned by | seeds | accuracy | at random places | hit rate |", "|---|---|---|---|---|",
     ]  # fmt: skip
     for label, reports in found.items():
         cells = [spread(values_of(reports, name)) for name in columns]
         lines.append("| " + " | ".join([label, str(len(reports)), *cells]) + " |")
+    lines += [
+        "", f"![Accuracy and hit rate of every run](selectors_{FLAGS.task}.png)", "", "Made by", "",
+        "```", f"python experiments/compare_selectors.py --task={FLAGS.task}", "```", "",
+        f"on {next(iter(found.values()))[0]['hardware']}.",
+    ]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 

@@ -25,7 +25,8 @@ def made(monkeypatch):
         hit = 0.5 if given["selector"] == "random" else 0.9
         report = {
             "locations": "(2,)", "accuracy": {"(0,)": 0.1, "(2,)": hit + int(given["seed"]) / 100},
-            "accuracy_random_locations": 0.3, "hit_rate": {"(2,)": hit},
+            "accuracy_random_locations": 0.3, "hit_rate": {"(2,)": hit}, "images": 1000,
+            "hardware": "2 CPU cores",
         }  # fmt: skip
         (folder / "report.json").write_text(json.dumps(report), encoding="utf-8")
         return types.SimpleNamespace(returncode=0, stderr="")
