@@ -21,7 +21,6 @@ def network(name, size=77, levels=1, **options):
     [
         ("convnet", 77, {}, (10, 10, 128), 128, 215_704),
         ("convnet", 77, {"map_layer": 4}, (20, 20, 64), 128, 215_704),
-        ("convnet", 77, {"positions": True}, (10, 10, 128), 3 * 128, 215_704),
         ("bagnet77", 77, {}, (9, 9, 1024), 512, 20_033_664),
         ("bagnet77", 224, {"multi_factor": 1}, (27, 27, 256), 512, 10_595_178 - 971_370),
         ("bagnet77_lowd", 224, {}, (19, 19, 512), 512, 20_574_249 - 513 * 1001),
@@ -225,7 +224,9 @@ def test_positions_tell_where_in_the_image_something_lies():
     np.testing.assert_allclose(plain[0], plain[1], atol=1e-6)
     network = Backbone("convnet", (64, 64, 5), "unit", options={**options, "positions": True})
     vectors = np.asarray(network(images)[1])
-    assert vectors.shape == (2, 6 + 96)
+    assert vectors.shape == (2, 6 + 96) and network.feature_dim == 6 + 96
+    # Two convolutions and normalisations, and four maps of six features.
+    assert count(network.trainable_variables) == 9 * 3 * 4 + 8 + 9 * 4 * 6 + 12 + 6 * 4
     np.testing.assert_allclose(vectors[0, :6], vectors[1, :6], atol=1e-6)  # of colours only
     assert np.abs(vectors[0, 6:] - vectors[1, 6:]).max() > 0.01
     with pytest.raises(ValueError, match="`input_shape` must have 5 channels.*Received: .*64, 3"):
