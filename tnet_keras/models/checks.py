@@ -49,6 +49,25 @@ def check_images(images, channels=3):
     return images
 
 
+def check_position_channels(backbone, position_channels):
+    """Checks that a backbone takes the channels it will be given.
+
+    Args:
+        backbone: A `Backbone`.
+        position_channels: Whether two channels of positions follow the three colours.
+
+    Raises:
+        ValueError: If it takes another number of channels.
+    """
+    channels = 5 if position_channels else 3
+    if backbone.image_shape[-1] != channels:
+        raise ValueError(
+            f"`backbone` must take {channels} channels with "
+            f"position_channels={position_channels}. "
+            f"Received: backbone.image_shape={backbone.image_shape}"
+        )
+
+
 def check_targets(labels, sample_weight, num_classes, batch=None):
     """Checks the labels of a batch, and the weights of its images.
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 from tnet_keras.backbones import Backbone
 from tnet_keras.layers import ClassifierHead
 from tnet_keras.learning import cross_entropy
-from tnet_keras.models.checks import check_images
+from tnet_keras.models.checks import check_images, check_position_channels
 from tnet_keras.models.hard_attention import HardAttentionModel
 from tnet_keras.ops import downscale_view, resize_view
 
@@ -64,13 +64,7 @@ class FullImageClassifier(HardAttentionModel):
                 "`backbone` must be a tnet_keras.backbones.Backbone. "
                 f"Received: backbone={backbone!r}"
             )
-        channels = 5 if position_channels else 3
-        if backbone.image_shape[-1] != channels:
-            raise ValueError(
-                f"`backbone` must take {channels} channels with "
-                f"position_channels={position_channels}. "
-                f"Received: backbone.image_shape={backbone.image_shape}"
-            )
+        check_position_channels(backbone, position_channels)
         self.backbone, self.classifier = backbone, head
         self.position_channels, self.antialias = position_channels, antialias
         self.image_size = backbone.image_shape[:2]

@@ -6,7 +6,7 @@ import tensorflow as tf
 from tnet_keras.backbones import Backbone
 from tnet_keras.layers import ClassifierHead, ConvScorer, MeanAggregation, PatchSelection
 from tnet_keras.learning import cross_entropy
-from tnet_keras.models.checks import check_images
+from tnet_keras.models.checks import check_images, check_position_channels
 from tnet_keras.models.hard_attention import HardAttentionModel
 from tnet_keras.models.selecting import SelectingMixin
 from tnet_keras.ops import downscale_view
@@ -101,13 +101,7 @@ class PatchSelectionClassifier(SelectingMixin, HardAttentionModel):
                 f"`backbone` must take the {selection.patch_size} patches of the selection. "
                 f"Received: backbone.image_shape={backbone.image_shape}"
             )
-        channels = 5 if position_channels else 3
-        if backbone.image_shape[-1] != channels:
-            raise ValueError(
-                f"`backbone` must take {channels} channels with "
-                f"position_channels={position_channels}. "
-                f"Received: backbone.image_shape={backbone.image_shape}"
-            )
+        check_position_channels(backbone, position_channels)
         if selection.selector == "sinkhorn" and getattr(aggregation, "fixed_count", False):
             raise ValueError(
                 "`aggregation` must not depend on the order of the patches with "
