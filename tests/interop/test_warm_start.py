@@ -6,7 +6,7 @@ import pytest
 
 from tests.interop.checkpoints import write_checkpoint
 from tests.interop.test_efficientnet import small, values_for, write
-from tnet_keras import RegionGrid, TNet, interop
+from tnet_keras import RegionGrid, TNet, from_preset, interop
 from tnet_keras.backbones import Backbone
 
 
@@ -50,6 +50,28 @@ def test_second_stage_takes_everything_of_the_first(saved):
     for path, value in by_path(model).items():
         np.testing.assert_array_equal(value, values[path], err_msg=path)
     assert float(model.baseline.numpy()) == np.float32(0.8)
+
+
+@pytest.mark.parametrize("kind", ["patch selection", "TNet"])
+def test_sigma_starts_anew(kind, tmp_path):
+    def build():
+        if kind == "TNet":
+            options = {"sigma": 0.05, "decay_steps": 10}
+            model = from_preset(
+                "tnet_needle_digits", selector="perturbed", selector_options=options
+            )
+            return model, next(v for v in model.variables if v.path.endswith("/step"))
+        small = {"image_size": (96, 96), "view_size": (48, 48), "decay_steps": 10}
+        model = from_preset("topk_billiards_small", selection=small)
+        return model, model.selection.step
+
+    source, step = build()
+    step.assign(10.0)
+    source.save(tmp_path / "model.keras")
+    model, step = build()
+    assert interop.warm_start(model, tmp_path / "model.keras").missing == []
+    assert float(step.numpy()) == 0.0
+    np.testing.assert_array_equal(model.classifier.dense.kernel, source.classifier.dense.kernel)
 
 
 def test_statistics_of_new_levels_start_from_the_deepest_known(saved):

@@ -110,10 +110,10 @@ def _from_keras(model, file):
 
 
 def _by_name(model):
-    """Variables by path, without the model's own name and without states of random numbers."""
+    """Variables by path, without the model's own name, random numbers and counted steps."""
     prefix = f"{model.name}/"
     return {
         variable.path.removeprefix(prefix): variable
         for variable in model.variables
-        if not variable.path.endswith("seed_generator_state")
+        if not variable.path.endswith(("seed_generator_state", "/step"))
     }
