@@ -134,6 +134,7 @@ def page(found):
     """Lays the results out as Markdown."""
     columns = ("accuracy", "accuracy_random_locations", "hit_rate")
     images = next(iter(found.values()))[0]["images"]
+    seeds = f" --seeds={','.join(FLAGS.seeds)}" if FLAGS.seeds != FLAGS["seeds"].default else ""
     lines = [
         f"# Ways to learn where to look: {FLAGS.task}", "",
         "Every model starts from the weights of the one in `saved_models/`, except of what chooses "
@@ -146,7 +147,7 @@ def page(found):
         lines.append("| " + " | ".join([label, str(len(reports)), *cells]) + " |")
     lines += [
         "", f"![Accuracy and hit rate of every run](selectors_{FLAGS.task}.png)", "", "Made by", "",
-        "```", f"python experiments/compare_selectors.py --task={FLAGS.task}", "```", "",
+        "```", f"python experiments/compare_selectors.py --task={FLAGS.task}{seeds}", "```", "",
         f"on {next(iter(found.values()))[0]['hardware']}.",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"

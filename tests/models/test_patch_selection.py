@@ -124,6 +124,7 @@ def test_position_channels_tell_two_places_apart(tmp_path):
 
 
 def test_training_finds_the_square():
+    keras.utils.set_random_seed(1)
     images, labels = bright_squares(256)
     model = classifier(num_patches=1)
     model.compile(keras.optimizers.Adam(5e-3, clipvalue=1.0))

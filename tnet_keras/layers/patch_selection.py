@@ -54,7 +54,7 @@ class PatchSelection(Selector):
         decay_steps=None,
         num_samples=500,
         noise="normal",
-        mode="full",
+        mode="full_baseline",
         epsilon=1e-2,
         pad_value=0.0,
         seed=None,
