@@ -40,8 +40,9 @@ class Selector(keras.layers.Layer):
         num_samples: Samples of the noise.
         noise: "normal" or "gumbel".
         mode: Gradient of the perturbed Top-K: "full", "full_baseline" or "diagonal". The default is
-            chosen by measurement (docs/selectors_billiards.md): scorers of billiard tables learn as
-            well by it as by the released "diagonal", which is biased, and better than by "full".
+            chosen by measurement (docs/selectors_billiards.md, two seeds): scorers of billiard
+            tables learn as well by it as by the released "diagonal", which is biased; by "full"
+            one of the two did not.
         epsilon: Regularisation of the Sinkhorn Top-K.
         seed: Seed of noise and draws.
 
