@@ -19,7 +19,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_enum("label", "max_left_right", list(datasets.BILLIARD_LABELS), "The question.")
 
 
-class BilliardsTopK(topk.TopK):
+class BilliardsTopK(topk.TaskTopK):
     """Patch selection on billiard tables: drawn, in the authors' folders, or prepared by TFDS."""
 
     defaults = {

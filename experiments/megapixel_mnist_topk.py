@@ -21,7 +21,7 @@ flags.DEFINE_string(
 )
 
 
-class MegapixelMnistTopK(topk.TopK):
+class MegapixelMnistTopK(topk.TaskTopK):
     """Patch selection on megapixel MNIST: drawn, sparse in a folder, or prepared by TFDS."""
 
     defaults = {

@@ -1,5 +1,7 @@
 """What the experiments with patch selection share beside experiment.py: flags, model and rivals."""
 
+import abc
+
 import experiment
 import numpy as np
 from absl import flags
@@ -34,9 +36,6 @@ class TopK(experiment.Experiment):
     """An experiment whose model chooses K patches at once."""
 
     recorded = ("patches",)
-    #: Of a task that has data sets of its own: the drawn one, the one that TFDS prepares, the flag
-    #: that chooses a configuration of it, and the flags that the owners' folders heed.
-    drawn, prepared, configuration, folder_flags = None, None, None, frozenset()
     #: Full-image networks that can be asked for as rivals, by name; see `full_image_rival`.
     full_image_rivals = {}
 
@@ -66,28 +65,6 @@ class TopK(experiment.Experiment):
         }
         options.update({name: value for name, value in given.items() if value is not None})
         return experiment.build_preset({**options, "selection": selection})
-
-    def owners_folder(self):
-        """Whether --dataset is a folder as the owners of the task's data lay them out."""
-        read = FLAGS.dataset != self.drawn and not experiment.is_prepared()
-        return read and self.drawn is not None
-
-    def data_flags(self):
-        if self.owners_folder():
-            return set(self.folder_flags)
-        chosen = FLAGS.dataset == self.prepared and self.configuration is not None
-        return super().data_flags() | ({self.configuration} if chosen else set())
-
-    def load(self, split, image_size, batch_size, **options):
-        if self.owners_folder():
-            return self.load_folder(split, image_size, batch_size, **options)
-        if FLAGS.dataset == self.prepared and self.configuration is not None:
-            options.update(name=f"{self.prepared}/{FLAGS[self.configuration].value}")
-        return super().load(split, image_size, batch_size, **options)
-
-    def load_folder(self, split, image_size, batch_size, **options):
-        """Opens one split of a folder of the owners, for experiments with data of their own."""
-        raise NotImplementedError
 
     def decay_steps(self):
         """Steps of the whole training, over which sigma falls, or None where it does not."""
@@ -151,6 +128,40 @@ class TopK(experiment.Experiment):
         if selection.view_size is None:
             return {}
         return {"base_resolution": selection.view_size, "grid": selection.map_size}
+
+
+class TaskTopK(TopK):
+    """A `TopK` on a task that has data sets of its own: drawn, prepared by TFDS, or the owners'.
+
+    A subclass sets `drawn` (name of the drawn data set), `prepared` (that of the TFDS builder),
+    `folder_flags` (the flags that the owners' folders heed, if any) and, where the builder has
+    configurations, `configuration` (the flag that chooses one), and implements `load_folder`.
+    """
+
+    configuration, folder_flags = None, frozenset()
+
+    def owners_folder(self):
+        """Whether --dataset is a folder as the owners of the task's data lay them out."""
+        return FLAGS.dataset != self.drawn and not experiment.is_prepared()
+
+    def data_flags(self):
+        if self.owners_folder():
+            return set(self.folder_flags)
+        return super().data_flags() | ({self.configuration} if self._configured() else set())
+
+    def load(self, split, image_size, batch_size, **options):
+        if self.owners_folder():
+            return self.load_folder(split, image_size, batch_size, **options)
+        if self._configured():
+            options.update(name=f"{self.prepared}/{FLAGS[self.configuration].value}")
+        return super().load(split, image_size, batch_size, **options)
+
+    @abc.abstractmethod
+    def load_folder(self, split, image_size, batch_size, **options):
+        """Opens one split of a folder of the owners."""
+
+    def _configured(self):
+        return FLAGS.dataset == self.prepared and self.configuration is not None
 
 
 def shape(factor=1, channels=3):

@@ -19,7 +19,7 @@ flags.DEFINE_enum("label_rule", "top_k", ["top_k", "ats"], "How annotations beco
 flags.DEFINE_bool("random_contrast", False, "Vary contrast and brightness in training.")
 
 
-class TrafficSignsTopK(topk.TopK):
+class TrafficSignsTopK(topk.TaskTopK):
     """Patch selection on traffic scenes: drawn, in the Swedish folders, or prepared by TFDS."""
 
     defaults = {

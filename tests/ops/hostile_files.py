@@ -1,9 +1,17 @@
-"""Small files of large images: each is whole and would decode, given the memory."""
+"""Files for the decoder: of any picture, and small ones of large images that would decode."""
 
+import io
 import struct
 import zlib
 
 import numpy as np
+
+
+def encoded(image, kind, **options):
+    """Bytes of an image file."""
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
 
 
 def chunk(name, data):

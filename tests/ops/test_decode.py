@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
+from tests.ops.hostile_files import encoded
 from tnet_keras.ops.decode import DECODE_STATUSES, decode_image
 from tnet_keras.ops.still_images import composed
 
@@ -21,13 +22,6 @@ ALPHA = Image.fromarray(np.tile(np.arange(40, dtype=np.uint8) * 6, (30, 1)))
 @pytest.fixture(autouse=True)
 def fresh_keras():
     """Keras is not used, and clearing it would have TensorFlow prepare the graph anew."""
-
-
-def encoded(image, kind, **options):
-    """Bytes of an image file."""
-    stream = io.BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
 
 
 def decoded(contents, **options):

@@ -82,12 +82,6 @@ def fresh_keras():
     """Keras is not used, and clearing it would have TensorFlow prepare the graph anew."""
 
 
-def encoded(image, kind, **options):
-    stream = io.BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
-
-
 def archive():
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as file:
@@ -108,7 +102,7 @@ def bad_files(good):
     unknown = {
         "text": b"a text, not an image, long enough to be one",
         "archive.zip": archive(),
-        "image.tiff": encoded(Image.new("RGB", (64, 64)), "TIFF"),
+        "image.tiff": hostile_files.encoded(Image.new("RGB", (64, 64)), "TIFF"),
     }
     return {
         **{name: (contents, "too many pixels") for name, contents in too_many.items()},
@@ -125,7 +119,7 @@ def turned_jpeg(side):
     exif = Image.Exif()
     exif[0x0112] = 6
     image = Image.new("RGB", (side, side), (90, 90, 90))
-    return encoded(image, "JPEG", progressive=True, subsampling=0, exif=exif)
+    return hostile_files.encoded(image, "JPEG", progressive=True, subsampling=0, exif=exif)
 
 
 @pytest.mark.parametrize(
@@ -148,13 +142,14 @@ def test_the_hostile_files_are_whole(make, colour):
 )
 def test_hostile_files_under_a_limit_of_memory(tmp_path):
     random = np.random.default_rng(0)
-    good = encoded(Image.fromarray(random.integers(0, 256, (60, 80, 3), np.uint8)), "PNG")
+    noise = random.integers(0, 256, (60, 80, 3), np.uint8)
+    good = hostile_files.encoded(Image.fromarray(noise), "PNG")
     expected = {"good": "ok"}
     (tmp_path / "good").write_bytes(good)
     for name, (contents, status) in bad_files(good).items():
         (tmp_path / name).write_bytes(contents)
         expected[name] = status
-    plain = encoded(Image.new("RGB", (SIDE, SIDE), (10, 20, 30)), "PNG")
+    plain = hostile_files.encoded(Image.new("RGB", (SIDE, SIDE), (10, 20, 30)), "PNG")
     (tmp_path / "largest.png").write_bytes(plain)
     (tmp_path / "largest_turned.jpg").write_bytes(turned_jpeg(SIDE))
     done = subprocess.run(
