@@ -38,15 +38,12 @@ flags.DEFINE_bool("one", False, "Measure in this process; what the script calls 
 
 def version_of(path):
     """The folder that holds `saved_model.pb`: `path`, or the highest version in it."""
-    if (path / "saved_model.pb").is_file():
-        return path
-    versions = path.iterdir() if path.is_dir() else ()
-    versions = [
-        own for own in versions if own.name.isdecimal() and (own / "saved_model.pb").exists()
-    ]
-    if not versions:
+    from tnet_keras.export.predictor import find_version
+
+    version = find_version(path) if path.is_dir() else None
+    if version is None:
         sys.exit(f"error: `model` must be an exported folder. Received: model={str(path)!r}")
-    return max(versions, key=lambda own: int(own.name))
+    return version
 
 
 def replay(folder, signatures):

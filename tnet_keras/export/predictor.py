@@ -101,7 +101,7 @@ def load_predictor(path):
     if path.suffix == ".tflite" and path.is_file():
         return _load_tflite(path)
     if path.is_dir():
-        folder = _saved_model_in(path)
+        folder = find_version(path)
         if folder is not None:
             return _load_saved_model(folder)
     kind = "a folder without saved_model.pb" if path.is_dir() else "another file"
@@ -158,8 +158,15 @@ def _names_of_run(path, count):
     return None
 
 
-def _saved_model_in(path):
-    """The folder that holds `saved_model.pb`: `path`, or the highest version in it, or None."""
+def find_version(path):
+    """Finds the folder that holds `saved_model.pb`.
+
+    Args:
+        path: `pathlib.Path` of a folder.
+
+    Returns:
+        `path`, or the highest version in it, or None.
+    """
     if (path / "saved_model.pb").is_file():
         return path
     versions = [
