@@ -5,8 +5,10 @@ paper's authors released (`diagonal`), all taking turns in one process, so that 
 machine's speed hits all of them:
 
 * `ours`: `tnet_keras.ops.perturbed_top_k`,
-* `one_hot`: TensorFlow, a dense `[B, samples, K, N]` and the equation as an `einsum`, see below,
-* `torch`: the same in PyTorch, where that is installed (it is no dependency of this package).
+* `one_hot`: TensorFlow, a dense `[B, samples, K, N]` and the equation as an `einsum`, summed in the
+  cheapest order, see below,
+* `jacobian`: the same as the paper has it: first the Jacobian, then its product with the gradient,
+* `torch`: `one_hot` in PyTorch, where that is installed (it is no dependency of this package).
 
     python benchmarks/perturbed_topk.py            # table, ratios, and one CSV
 
@@ -47,15 +49,17 @@ _CALLS = 4  # timed in a turn
 CASES = {
     "small": (
         (16, 192, 10),
-        ("ours full", "one_hot full", "torch full")
+        ("ours full", "one_hot full", "jacobian full", "torch full")
         + ("ours diagonal", "one_hot diagonal", "torch diagonal"),
     ),
     "traffic": ((32, 2028, 5), ("ours full", "ours diagonal")),
 }
 # Upstream gradients `bkn`, one-hot rows `bskn` and noise `bsn` or `bsm` → the scores' gradient.
-# The first is the cheapest order for the product, the second what the authors' release computes.
+# The first is the cheapest order for the product, the second goes by the whole Jacobian `bknm`, the
+# third is what the authors' release computes.
 EQUATIONS = {
     "full": ("bskn,bkn->bs", "bs,bsm->bm"),
+    "jacobian": ("bskn,bsm->bknm", "bknm,bkn->bm"),
     "diagonal": ("bskn,bsn->bkn", "bkn,bkn->bn"),
 }
 
@@ -73,6 +77,12 @@ def ours(candidates, k, mode):
     return compiled(
         lambda scores: perturbed_top_k(scores, k, SIGMA, SAMPLES, mode=mode), candidates, k
     )
+
+
+def jacobian(candidates, k, mode):
+    """`one_hot`, with the Jacobian as a tensor."""
+    del mode  # "full" only
+    return one_hot(candidates, k, "jacobian")
 
 
 def one_hot(candidates, k, mode):
@@ -137,7 +147,7 @@ def torch_one_hot(candidates, k, mode):
 def build(name, candidates, k):
     """The step function of a name like "ours full"."""
     implementation, mode = name.split()
-    builders = {"ours": ours, "one_hot": one_hot, "torch": torch_one_hot}
+    builders = {"ours": ours, "one_hot": one_hot, "jacobian": jacobian, "torch": torch_one_hot}
     return builders[implementation](candidates, k, mode)
 
 
