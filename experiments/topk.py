@@ -7,6 +7,7 @@ import numpy as np
 from absl import flags
 
 import tnet_keras
+from tnet_keras import datasets
 from tnet_keras.evaluation import evaluate_selection
 from tnet_keras.layers import SELECTORS
 from tnet_keras.ops import PERTURBED_TOP_K_MODES
@@ -71,7 +72,8 @@ class TopK(experiment.Experiment):
         if not FLAGS.decay_sigma or FLAGS.dry_run:
             return None
         steps = FLAGS.steps_per_epoch
-        if steps is None and FLAGS.num_train_examples:
+        # Of data that are read the flag says nothing.
+        if steps is None and FLAGS.num_train_examples and FLAGS.dataset in datasets.DRAWN_NAMES:
             steps = max(1, FLAGS.num_train_examples // FLAGS.batch_size)
         if steps is None:
             raise ValueError(

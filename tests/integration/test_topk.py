@@ -109,8 +109,12 @@ def test_bad_input_is_one_line_and_leaves_nothing(arguments, named, capsys, tmp_
     assert not workdir.exists()
 
 
-def test_sigma_falls_over_a_training_of_known_length_only(capsys, tmp_path):
+@pytest.mark.parametrize("of_a_folder", [False, True])
+def test_sigma_falls_over_a_training_of_known_length_only(of_a_folder, capsys, tmp_path):
     arguments = ["--epochs=1", f"--workdir={tmp_path}/run"]
+    if of_a_folder:
+        # How many images are drawn says nothing of a folder.
+        arguments += [f"--dataset={tmp_path}", "--num_train_examples=64"]
     with pytest.raises(SystemExit):
         run_here("billiards_topk", *arguments)
     assert "`steps_per_epoch` must be given for sigma to fall" in one_line(capsys)
