@@ -86,12 +86,13 @@ def test_unknown_models(tmp_path):
     other.save(tmp_path / "other.keras")
     (tmp_path / "broken.keras").write_text("no zip")
     (tmp_path / "broken.tflite").write_text("no model")
-    (tmp_path / "model.onnx").write_text("other")
+    (tmp_path / "broken.onnx").write_text("no model")
+    (tmp_path / "model.h5").write_text("other")
     (tmp_path / "empty").mkdir()
     other.export(tmp_path / "foreign", verbose=False)
     for name, message in {
-        "absent.keras": "`model` must be a .keras file, a SavedModel folder or .* not there",
-        "model.onnx": "a .tflite file. Received: .* another file",
+        "absent.keras": "`model` must be a .keras, .tflite or .onnx file or .* not there",
+        "model.h5": "a SavedModel folder. Received: .* another file",
         "empty": "Received: .* a folder without saved_model.pb",
         "broken.keras": "`model` must be a .keras file that loads",
         "broken.tflite": "`model` must have its description beside it",

@@ -18,7 +18,8 @@ from tests.export.lite_models import (
     tnet,
 )
 from tnet_keras.export import export_tflite
-from tnet_keras.export.tflite import MOST_REPRESENTATIVE, VARIANTS, read_tflite
+from tnet_keras.export.described_files import read_described
+from tnet_keras.export.tflite import MOST_REPRESENTATIVE, VARIANTS
 from tnet_keras.layers import PatchSelection
 from tnet_keras.models import NTSNet, PatchSelectionClassifier
 
@@ -130,7 +131,7 @@ def test_description_lies_beside(tmp_path):
     names = ["Ä", "猫", "c", "d"]
     path = export_tflite(model, tmp_path / "new" / "model.tflite", class_names=names)
     assert {p.name for p in path.parent.iterdir()} == {"model.tflite", "model.tflite.json"}
-    content, contract = read_tflite(path)
+    content, contract = read_described(path)
     assert content == path.read_bytes() and contract["bytes"] == len(content)
     assert contract["class_names"] == names and contract["image_size"] == [64, 64]
     assert contract["input"] == {"name": "images", "shape": [1, 64, 64, 3], "dtype": "uint8"}
@@ -138,10 +139,10 @@ def test_description_lies_beside(tmp_path):
     assert "no antialiasing" in " ".join(contract["preprocessing"])
     path.write_bytes(content + b" ")
     with pytest.raises(ValueError, match="`model` must be the file that its description is of"):
-        read_tflite(path)
+        read_described(path)
     (path.parent / "model.tflite.json").write_text("{")
     with pytest.raises(ValueError, match="`model` must have its description beside it"):
-        read_tflite(path)
+        read_described(path)
 
 
 def test_runs_without_tensorflow(tmp_path):
@@ -189,7 +190,7 @@ def test_at_most_so_many_images_calibrate(tmp_path):
             yield scenes((64, 64), 32)
 
     path = export_tflite(tnet(), tmp_path / "m.tflite", "int8", endless())
-    assert read_tflite(path)[1]["representative_images"] == MOST_REPRESENTATIVE
+    assert read_described(path)[1]["representative_images"] == MOST_REPRESENTATIVE
 
 
 def a_batch(dtype=np.uint8, shape=(2, 64, 64, 3)):

@@ -238,3 +238,24 @@ def test_scorer_learns_only_after_its_delay():
 def test_order_of_sinkhorn_slots_is_refused_where_it_matters():
     with pytest.raises(ValueError, match="`aggregation` must not depend on the order.*Received"):
         classifier(selector="sinkhorn", aggregation=ConcatenationAggregation())
+
+
+@pytest.mark.parametrize(
+    ("selector", "in_training", "in_inference"),
+    [
+        ("perturbed", 1, 0),
+        ("reinforce", 1, 0),
+        ("sinkhorn", 0, 0),
+        ("hard", 0, 0),
+        ("random", 1, 1),
+    ],
+)
+def test_seeds_are_drawn_only_where_something_is_drawn(selector, in_training, in_inference):
+    """A served model changes no variable."""
+    model = classifier(selector)
+    images = bright_squares(2)[0]
+    model(images)  # built
+    for training, changes in ((True, in_training), (False, in_inference)):
+        before = model.seed_generator.state.numpy()
+        model(images, training=training)
+        assert bool(np.any(model.seed_generator.state.numpy() != before)) == bool(changes)

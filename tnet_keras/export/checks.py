@@ -38,6 +38,30 @@ def check_exportable(model, allow_untrained=False):
             )
 
 
+def check_portable(model, program):
+    """Checks that a model can become a file of another program.
+
+    Args:
+        model: A built model of this package.
+        program: The other program's name, for the message.
+
+    Raises:
+        ValueError: If it does not compute in float32, or chooses at random.
+    """
+    dtypes = {layer.compute_dtype for layer in model._flatten_layers()}
+    if dtypes != {"float32"}:
+        raise ValueError(
+            "`model` must compute in float32; load its file under that policy. "
+            f"Received: model={model.name!r} with {', '.join(sorted(dtypes))}"
+        )
+    selectors = [model] + [getattr(model, name, None) for name in ("selection", "chooser")]
+    if any(getattr(part, "selector", None) == "random" for part in selectors):
+        raise ValueError(
+            f"`model` must choose by its scores: {program} would draw the same cells in every "
+            f"call. Received: model={model.name!r} with selector='random'"
+        )
+
+
 def checked_class_names(model, class_names):
     """Gives the classes of a model names.
 

@@ -1,4 +1,4 @@
-"""One way to ask any trained model: a `.keras` file, a SavedModel or a LiteRT file."""
+"""One way to ask any trained model: a `.keras` file, a SavedModel, a LiteRT or an ONNX file."""
 
 import json
 import os
@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from tnet_keras import models
 from tnet_keras.export.checks import resizes_with_antialias
+from tnet_keras.export.described_files import read_described
 from tnet_keras.export.signatures import attended, resized
-from tnet_keras.export.tflite import read_tflite
 from tnet_keras.models.hard_attention import HardAttentionModel
 
 
@@ -86,7 +86,8 @@ def load_predictor(path):
     Args:
         path: A `.keras` file of a model of this package; a SavedModel that this package exported,
             either the folder of one version or the folder above, of which the highest version is
-            taken; or a `.tflite` file of `export_tflite`, with its description beside it.
+            taken; or a `.tflite` file of `export_tflite` or an `.onnx` file of `export_onnx`, with
+            its description beside it.
 
     Returns:
         `Predictor`. The class names of a `.keras` file are those of the `report.json` of the run
@@ -100,6 +101,8 @@ def load_predictor(path):
         return _load_keras(path)
     if path.suffix == ".tflite" and path.is_file():
         return _load_tflite(path)
+    if path.suffix == ".onnx" and path.is_file():
+        return _load_onnx(path)
     if path.is_dir():
         folder = find_version(path)
         if folder is not None:
@@ -107,7 +110,7 @@ def load_predictor(path):
     kind = "a folder without saved_model.pb" if path.is_dir() else "another file"
     kind = kind if path.exists() else "not there"
     raise ValueError(
-        "`model` must be a .keras file, a SavedModel folder or a .tflite file. "
+        "`model` must be a .keras, .tflite or .onnx file or a SavedModel folder. "
         f"Received: model={str(path)!r}, {kind}"
     )
 
@@ -221,18 +224,42 @@ def _load_tflite(path):
             f"Received: model={str(path)!r}"
         ) from error
 
-    content, contract = read_tflite(path)
+    content, contract = read_described(path)
     interpreter = Interpreter(model_content=content, num_threads=os.cpu_count())
     runner = interpreter.get_signature_runner("serving_default")
 
     size, antialias = contract["image_size"], contract.get("antialias", False)
 
     def run(images):
-        if antialias:
-            # The file takes uint8.
-            images = np.uint8(np.rint(resized(tf.constant(images), size, antialias)))
+        images = _as_bytes(images, size, antialias)
         # The file is for one image; its outputs are views of memory that the next call changes.
         answers = [runner(images=image[None]) for image in images]
         return {name: np.concatenate([a[name] for a in answers]) for name in answers[0]}
 
     return Predictor(run, size, contract["class_names"], antialias)
+
+
+def _load_onnx(path):
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ValueError(
+            "`model` needs onnxruntime for .onnx files: pip install 'tnet_keras[onnx]'. "
+            f"Received: model={str(path)!r}"
+        ) from error
+
+    content, contract = read_described(path)
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    size, antialias = contract["image_size"], contract.get("antialias", False)
+
+    def run(images):
+        images = _as_bytes(images, size, antialias)
+        return dict(zip(names, session.run(names, {"images": images}), strict=True))
+
+    return Predictor(run, size, contract["class_names"], antialias)
+
+
+def _as_bytes(images, size, antialias):
+    """Files for other programs take uint8 of their own size, whatever the model resizes."""
+    return np.uint8(np.rint(resized(tf.constant(images), size, True))) if antialias else images

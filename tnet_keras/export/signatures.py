@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from tnet_keras.ops import decode_image
+from tnet_keras.ops.patches import lite_operators
 
 
 def read_images(image_bytes, image_size, max_pixels, max_bytes, background, antialias=False):
@@ -88,6 +89,28 @@ def attended(model, images, locations=None):
         "levels": tf.zeros([batch, 0], tf.int32),
         "box_probabilities": tf.zeros([batch, 0]),
     }
+
+
+def portable_answers(model, images, locations=None):
+    """What files for other programs answer, from operators that other programs have too.
+
+    Args:
+        model: A model of the package.
+        images: uint8 or float `[B, H, W, 3]` of the model's image size, 0–255.
+        locations: As in `attend`; None for the model's own.
+
+    Returns:
+        dict of tensors: `probabilities` float32 `[B, C]`; of models that attend `boxes` float32
+        `[B, T, 4]`, `box_scores` float32 `[B, T]` and `levels` int32 `[B, T]`.
+    """
+    with lite_operators():
+        outputs = attended(model, images, locations)
+    answers = {"probabilities": outputs["probabilities"]}
+    if outputs["boxes"].shape[1]:
+        answers["boxes"] = outputs["boxes"]
+        answers["box_scores"] = outputs["box_probabilities"]
+        answers["levels"] = outputs["levels"]
+    return answers
 
 
 def named_outputs(outputs):

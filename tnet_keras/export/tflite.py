@@ -1,11 +1,8 @@
 """LiteRT (TensorFlow Lite) files for phones and small computers: built-in operators only."""
 
 import contextlib
-import hashlib
 import io
-import json
 import logging
-import os
 import pathlib
 import tempfile
 import warnings
@@ -13,26 +10,15 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
-from tnet_keras.export.checks import (
-    check_exportable,
-    checked_class_names,
-    resizes_with_antialias,
-)
-from tnet_keras.export.signatures import attended
-from tnet_keras.export.whole_files import check_new_file, whole_files
+from tnet_keras.export.checks import check_exportable, check_portable, checked_class_names
+from tnet_keras.export.described_files import check_new_described, contract_of, write_described
+from tnet_keras.export.signatures import portable_answers
 from tnet_keras.models import NTSNet
 from tnet_keras.ops.checks import check_one_of
-from tnet_keras.ops.patches import lite_operators
 
 VARIANTS = ("float32", "float16", "dynamic_range", "int8")
 #: Images that int8 is calibrated with; more are not read.
 MOST_REPRESENTATIVE = 200
-_PREPROCESSING = (
-    "decode to RGB, upright (Exif orientation applied), transparency composed onto white",
-    "resize the whole image to image_size: bilinear, half-pixel centres, {} antialiasing, aspect "
-    "ratio not kept",
-    "round to uint8, 0-255; scaling is part of the model",
-)
 
 
 def export_tflite(
@@ -87,52 +73,25 @@ def export_tflite(
     _check_model(model, variant, allow_untrained)
     names = checked_class_names(model, class_names)
     images = _checked_representative(representative, variant, tuple(model.image_size))
-    path = check_new_file("path", path, ".tflite", overwrite)
-    sidecar = check_new_file("path", f"{path}.json", ".json", overwrite)
+    path = check_new_described("path", path, ".tflite", overwrite)
     function = _serving_function(model, locations)  # raises where `locations` do not fit
     content = _convert(model, function, variant, images)
     outputs = {
         name: {"shape": list(spec.shape), "dtype": spec.dtype.name}
         for name, spec in function.structured_outputs.items()
     }
-    antialias = resizes_with_antialias(model)
-    contract = {
-        "class_names": names,
-        "image_size": list(model.image_size),
-        "input": {"name": "images", "shape": [1, *model.image_size, 3], "dtype": "uint8"},
-        "preprocessing": [line.format("with" if antialias else "no") for line in _PREPROCESSING],
-        "antialias": antialias,
-        "outputs": outputs,
-        "boxes": "(y0, x0, y1, x1), pixels of the input image, half-open",
-        "model": type(model).__name__,
+    contract = contract_of(model, names, content, [1, *model.image_size, 3], outputs)
+    contract |= {
         "variant": variant,
         "representative_images": None if images is None else len(images),
-        "bytes": len(content),
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "tensorflow": tf.__version__,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_files(sidecar, path) as (description, file):
-        text = json.dumps(contract, indent=1, ensure_ascii=False) + "\n"
-        description.write_text(text, encoding="utf-8")
-        file.write_bytes(content)
+    write_described(path, content, contract)
     return path
 
 
 def _check_model(model, variant, allow_untrained):
     check_exportable(model, allow_untrained)
-    dtypes = {layer.compute_dtype for layer in model._flatten_layers()}
-    if dtypes != {"float32"}:
-        raise ValueError(
-            "`model` must compute in float32; load its file under that policy. "
-            f"Received: model={model.name!r} with {', '.join(sorted(dtypes))}"
-        )
-    selectors = [model] + [getattr(model, name, None) for name in ("selection", "chooser")]
-    if any(getattr(part, "selector", None) == "random" for part in selectors):
-        raise ValueError(
-            "`model` must choose by its scores: LiteRT would draw the same cells in every call. "
-            f"Received: model={model.name!r} with selector='random'"
-        )
+    check_portable(model, "LiteRT")
     # TensorFlow 2.21: calibrating this model ends the whole process, most likely because of its
     # NonMaxSuppression.
     if variant == "int8" and isinstance(model, NTSNet):
@@ -189,14 +148,7 @@ def _serving_function(model, locations):
         autograph=False,
     )
     def serving_default(images):
-        with lite_operators():
-            outputs = attended(model, images, locations)
-        answers = {"probabilities": outputs["probabilities"]}
-        if outputs["boxes"].shape[1]:
-            answers["boxes"] = outputs["boxes"]
-            answers["box_scores"] = outputs["box_probabilities"]
-            answers["levels"] = outputs["levels"]
-        return answers
+        return portable_answers(model, images, locations)
 
     return serving_default.get_concrete_function()
 
@@ -247,35 +199,3 @@ def _quiet():
             yield
     finally:
         logger.setLevel(level)
-
-
-def read_tflite(path):
-    """Reads a LiteRT file that `export_tflite` wrote.
-
-    Args:
-        path: The file; its description lies beside it.
-
-    Returns:
-        `(content, contract)`: bytes, and the dict of the description.
-
-    Raises:
-        ValueError: If the description is missing or of another file.
-    """
-    path = pathlib.Path(os.fspath(path))
-    content, sidecar = path.read_bytes(), pathlib.Path(f"{path}.json")
-    try:
-        contract = json.loads(sidecar.read_text(encoding="utf-8"))
-        names, size, digest = (contract[key] for key in ("class_names", "image_size", "sha256"))
-        if not isinstance(names, list) or len(size) != 2:
-            raise ValueError("class_names or image_size")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"`model` must have its description beside it, as export_tflite writes it. "
-            f"Received: {str(sidecar)!r} that cannot be read ({error})"
-        ) from error
-    if hashlib.sha256(content).hexdigest() != digest:
-        raise ValueError(
-            f"`model` must be the file that its description is of. Received: model={str(path)!r} "
-            "with another SHA-256"
-        )
-    return content, contract

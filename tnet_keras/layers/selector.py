@@ -110,6 +110,11 @@ class Selector(keras.layers.Layer):
         """Whether candidates are mixed instead of taken."""
         return bool(training) and self.selector in SOFT_SELECTORS
 
+    def uses_seed(self, training):
+        """Whether a call depends on its seed."""
+        drawn_in_training = ("perturbed", "reinforce")
+        return self.selector == "random" or (training and self.selector in drawn_in_training)
+
     def call(self, scores, k=1, training=False, seed=None):
         """Chooses.
 

@@ -296,10 +296,11 @@ class NTSTopKClassifier(SelectingMixin, _ProposalModel):
         self.set_selection(selection, entropy_weight, policy_weight, initial_baseline)
 
     def _propose(self, images, scores, training, count, selected):
+        # None where nothing is drawn: inference changes no variable.
+        seed = self.next_seed() if self.selection.uses_seed(training) else None
         return self.selection(
-            (images, scores), training=training, num_patches=count, selected=selected,
-            seed=self.next_seed(),
-        )  # fmt: skip
+            (images, scores), training=training, num_patches=count, selected=selected, seed=seed
+        )
 
     def _own_terms(self, path, part_losses, labels, weights):
         return self.selection_terms(path, path["logits"], labels, weights)

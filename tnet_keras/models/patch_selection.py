@@ -196,7 +196,7 @@ class PatchSelectionClassifier(SelectingMixin, HardAttentionModel):
             "levels": tf.fill([batch, k], 2),
             "location_probabilities": [probabilities[:, None]],
             "selected": [chosen[:, None]],
-            "box_probabilities": tf.gather(probabilities, chosen, axis=-1, batch_dims=1),
+            "box_probabilities": tf.gather(probabilities, chosen, batch_dims=1),
             "feature_logits": tf.pad(feature_logits, [[0, 0], [1, 0], [0, 0]]),
             "feature_weights": tf.pad(path["weights"], [[0, 0], [1, 0]]),
             "attended_logits": path["logits"],
@@ -237,7 +237,8 @@ class PatchSelectionClassifier(SelectingMixin, HardAttentionModel):
         view = downscale_view(images, self.selection.view_size)
         scores = self.scorer(self.backbone.scale_images(view))
         scores = tf.reshape(scores, [-1, self.selection.num_candidates])
-        seed = self.next_seed()
+        # None where nothing is drawn: inference changes no variable.
+        seed = self.next_seed() if self.selection.uses_seed(training) else None
 
         def select(scores, selected=selected):
             return self.selection(

@@ -102,7 +102,7 @@ def traverse(model, images, locations, training, selection, cells, num_samples):
         path["entropies"].append(policy_entropy(logits))
         path["levels"] += [level + 1] * views
         log_probs.append(tf.reshape(chosen_log_probs, [rows, views]))
-        chosen_probabilities = tf.gather(tf.nn.softmax(logits), chosen, axis=-1, batch_dims=1)
+        chosen_probabilities = tf.gather(tf.nn.softmax(logits), chosen, batch_dims=1)
         probabilities.append(tf.reshape(chosen_probabilities, [rows, views]))
 
     def joined(parts, *tail):
@@ -155,8 +155,8 @@ def _choose(model, logits, k, selection, forced, training):
     log_probs = location_log_probs(logits, drawn, model.log_prob)
     order = tf.argsort(drawn, axis=-1)
     return (
-        tf.gather(drawn, order, axis=-1, batch_dims=1),
-        tf.gather(log_probs, order, axis=-1, batch_dims=1),
+        tf.gather(drawn, order, batch_dims=1),
+        tf.gather(log_probs, order, batch_dims=1),
         None,
     )
 

@@ -109,13 +109,13 @@ def location_log_probs(logits, cells, method="plackett_luce"):
     cells = tf.cast(cells, tf.int32)
     batch_dims = logits.shape.rank - 1
     if method == "independent":
-        chosen = tf.gather(tf.nn.softmax(logits), cells, axis=-1, batch_dims=batch_dims)
+        chosen = tf.gather(tf.nn.softmax(logits), cells, batch_dims=batch_dims)
         return tf.math.log(chosen + 1e-10)
     if method != "plackett_luce":
         raise ValueError(
             f"`method` must be 'plackett_luce' or 'independent'. Received: method={method!r}"
         )
-    chosen = tf.gather(logits, cells, axis=-1, batch_dims=batch_dims)
+    chosen = tf.gather(logits, cells, batch_dims=batch_dims)
     drawn = tf.one_hot(cells, logits.shape[-1], dtype=tf.float32)
     gone = tf.cumsum(drawn, axis=-2, exclusive=True) > 0.5
     left = tf.where(gone, -float("inf"), logits[..., None, :])
