@@ -11,7 +11,6 @@ Exit codes: 0 all files were read; 3 some were not; 2 nothing could be done; 130
 """
 
 import os
-import pathlib
 import sys
 
 # TensorFlow's notes about oneDNN and missing GPUs would hide the progress bar.
@@ -30,7 +29,9 @@ def _define(kind, name, default, text, **options):
     kind(name, default, text, flag_values=FLAGS, **options)
 
 
-_define(flags.DEFINE_string, "model", None, "A .keras file, a SavedModel folder or a .tflite file.")
+_define(
+    flags.DEFINE_string, "model", None, "A .keras, .tflite or .onnx file or a SavedModel folder."
+)
 _define(flags.DEFINE_string, "images", None, "An image file, a folder, or a pattern: 'a/**/*.jpg'.")
 _define(flags.DEFINE_string, "out", None, "CSV file to write.")
 _define(
@@ -50,17 +51,6 @@ for _name, _default, _text in (
     ("max_bytes", 2**26, "Longer files are refused before they are read."),
 ):
     _define(flags.DEFINE_integer, _name, _default, _text, lower_bound=1)
-
-
-def class_names(path):
-    """Reads the class names of a text file, one a line."""
-    try:
-        text = pathlib.Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"`labels` must be a text file in UTF-8. Received: labels={path!r} ({error})"
-        ) from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 class Progress:
@@ -98,11 +88,12 @@ def _main():
             raise ValueError(f"`{name}` must be given. Received: {name}={FLAGS[name].value}")
     # Imported here, so that a misspelt flag is named at once.
     from tnet_keras.export import files, load_predictor
+    from tnet_keras.export.class_names import read_class_names
     from tnet_keras.export.whole_files import check_new_file
 
     out = check_new_file("out", FLAGS.out, ".csv", FLAGS.overwrite)
     images = files.find_images(FLAGS.images)
-    names = class_names(FLAGS.labels) if FLAGS.labels else None
+    names = read_class_names("labels", FLAGS.labels) if FLAGS.labels else None
     predictor = load_predictor(FLAGS.model)
     counts = files.predict_files(
         predictor, images, out, predictor.class_names if names is None else names, FLAGS.top,
@@ -117,8 +108,9 @@ def _main():
         for path, reason in files.read_errors(errors):
             print(f"bad: {path}: {reason}", file=sys.stderr)
     if not counts.read:
+        old = f" {out} is of an earlier run." if out.exists() else ""
         raise ValueError(
-            f"None of the files could be read; see {errors}. Received: images={FLAGS.images}"
+            f"None of the files could be read; see {errors}.{old} Received: images={FLAGS.images}"
         )
     print(f"{counts.read:,} images: {out}" + (f"; {counts.bad:,} bad: {errors}" * bool(counts.bad)))
     if counts.bad:

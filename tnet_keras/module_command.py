@@ -38,5 +38,15 @@ def run_module_command(values, usage, action, argv=None, errors=()):
         print("error: interrupted", file=sys.stderr)
         return 130
     except (ValueError, OSError, flags.Error, *errors) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return _named(error)
+    except Exception as error:
+        # TensorFlow's errors (a full disk) have a class of their own; importing TensorFlow here
+        # would delay the message about a misspelt flag.
+        if type(error).__module__.startswith("tensorflow."):
+            return _named(error)
+        raise
+
+
+def _named(error):
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    return 2

@@ -31,6 +31,22 @@ def test_it_writes_a_version(saved, tmp_path, capsys):
     assert (extra / "tf_serving_warmup_requests").is_file()
 
 
+def test_names_of_the_classes_are_those_of_the_run(saved, tmp_path, capsys):
+    run_folder = tmp_path / "run" / "checkpoints"
+    run_folder.mkdir(parents=True)
+    (run_folder / "best.keras").write_bytes(saved.read_bytes())
+    (run_folder / "labels.txt").write_text("ant\nbee\ncat\ndog\n\n")
+    for names in (["ant", "bee", "cat", "dog"], ["a", "b", "c", "d"]):
+        output = tmp_path / names[0]
+        given = f"--model={run_folder}/best.keras", f"--output={output}", "--nowarmup"
+        assert run(*given) == 0
+        assert f"Names of the classes: {', '.join(names)}\n" in capsys.readouterr().out
+        contract = json.loads((output / "1" / "assets.extra" / "contract.json").read_text())
+        assert contract["class_names"] == names
+        # The report of a run counts more than a text file.
+        (tmp_path / "run" / "report.json").write_text('{"class_names": ["a", "b", "c", "d"]}')
+
+
 def test_help(capsys):
     assert run("--help") == 0
     shown = capsys.readouterr().out
@@ -41,6 +57,11 @@ def test_mistakes_are_named_in_one_line(saved, tmp_path, capsys):
     output = tmp_path / "served"
     broken = tmp_path / "broken.keras"
     broken.write_text("no model")
+    damaged = saved.with_name("damaged.keras")
+    contents = bytearray(saved.read_bytes())
+    middle = len(contents) // 2
+    contents[middle : middle + 40] = bytes(40)
+    damaged.write_bytes(contents)
     given = f"--model={saved}", f"--output={output}"
     for arguments, message in [
         ((given[1],), "Flag --model must be given."),
@@ -50,8 +71,9 @@ def test_mistakes_are_named_in_one_line(saved, tmp_path, capsys):
         ((f"--model={broken}", given[1]), "Flag --model must name a .keras file of this package"),
         ((*given, "--locations=a"), "Flag --locations must be integers such as 2,1, or context"),
         ((*given, "--locations=2"), "`locations` must hold tuples of integers, for a model that"),
-        ((*given, f"--class_names={tmp_path}/none"), "No such file or directory"),
+        ((*given, f"--class_names={tmp_path}/none"), "`class_names` must be a text file"),
         ((*given, f"--class_names={saved.parent}"), "Is a directory"),
+        ((f"--model={damaged}", given[1]), "Flag --model must name a .keras file of this package"),
         ((*given, "--top=0"), "top"),
         ((given[0], f"--output={broken}"), "`path` must be a folder. Received"),
     ]:

@@ -211,6 +211,19 @@ def test_too_large_images_are_refused_with_their_size(models, tmp_path):
     assert len(reasons) == 6 and all(r.startswith("too many bytes: ") for r in reasons)
 
 
+def test_linked_folders_are_read_once(models, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "in").mkdir()
+    for folder in ("elsewhere", "in"):
+        Image.fromarray(scenes((64, 64), 1)[0]).save(tmp_path / folder / "a.png")
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "in" / "again").symlink_to(tmp_path / "in")
+    out = tmp_path / "answers.csv"
+    assert run(f"--model={models}/model.keras", f"--images={tmp_path}/in", f"--out={out}") == 0
+    paths = [row["path"] for row in table(out)]
+    assert paths == [f"{tmp_path}/in/a.png", f"{tmp_path}/in/link/a.png"]
+
+
 def test_unreadable_things(models, tmp_path, capsys):
     (tmp_path / "in").mkdir()
     os.mkfifo(tmp_path / "in" / "pipe.png")
@@ -228,6 +241,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(models, photos, tmp_path, caps
     (tmp_path / "none").mkdir()
     (tmp_path / "there.csv").write_text("mine")
     (tmp_path / "latin.txt").write_bytes(b"\xff\n")
+    (tmp_path / "mine.errors.csv").mkdir()
     before = {path.name for path in tmp_path.iterdir()}
     good = {
         "model": f"{models}/model.keras", "images": str(photos),
@@ -237,7 +251,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(models, photos, tmp_path, caps
         ({"images": f"{tmp_path}/none"}, "`images` must hold image files"),
         ({"images": f"{tmp_path}/*.jpg"}, "`images` must be a file, a folder or a pattern"),
         ({"images": ""}, "`images` must be given"),
-        ({"model": f"{tmp_path}/absent.keras"}, "`model` must be a .keras file, a SavedModel"),
+        ({"model": f"{tmp_path}/absent.keras"}, "`model` must be a .keras, .tflite or .onnx file"),
         ({"out": f"{tmp_path}/there.csv"}, "`out` must not exist yet"),
         ({"out": f"{tmp_path}/answers.txt"}, "`out` must end in .csv"),
         ({"out": f"{tmp_path}/there.csv/answers.csv"}, "`out` must be in a folder that can be wri"),
@@ -245,6 +259,8 @@ def test_bad_input_is_one_line_and_leaves_nothing(models, photos, tmp_path, caps
         ({"labels": f"{tmp_path}/latin.txt"}, "`labels` must be a text file in UTF-8"),
         ({"labels": f"{photos}/notes.txt"}, "`class_names` must be 4 names, one per class"),
         ({"draw": f"{tmp_path}/there.csv"}, "`draw` must be a folder"),
+        ({"draw": "/proc/pictures"}, "`draw` must be in a folder that can be written to"),
+        ({"out": f"{tmp_path}/mine.csv"}, "`out` must be a file"),
         ({"batch_size": "0"}, "batch_size"),
         ({"max_pixels": "0"}, "max_pixels"),
         ({"nonsense": "0"}, "nonsense"),

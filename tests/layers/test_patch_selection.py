@@ -172,6 +172,15 @@ def test_anchors_are_resized_to_one_size():
         ({"num_patches": 100}, "num_patches"),
         ({"selector": "best"}, "selector"),
         ({"sigma": -0.1}, "sigma"),
+        ({"mode": "other"}, "mode"),
+        ({"noise": "other"}, "noise"),
+        ({"num_samples": 0}, "num_samples"),
+        ({"num_samples": 1}, "num_samples"),
+        ({"epsilon": 0.0}, "epsilon"),
+        ({"sigma": float("inf")}, "sigma"),
+        ({"seed": "one"}, "seed"),
+        ({"num_patches": 2.5}, "num_patches"),
+        ({"num_patches": len(selection().boxes), "selector": "sinkhorn"}, "num_patches"),
         ({"decay_steps": 0}, "decay_steps"),
         ({"patch_size": (49, 10)}, "patch_size"),
         ({"view_size": (15, 40)}, "receptive field"),
@@ -190,3 +199,6 @@ def test_bad_inputs_are_named():
         layer((images[:, :20], scores))
     with pytest.raises(ValueError, match="scores"):
         layer((images, scores[:, :3]))
+    for training in (False, True):
+        with pytest.raises(ValueError, match="`scores` must be finite"):
+            layer((images, scores * np.nan), training=training)

@@ -259,3 +259,24 @@ def test_seeds_are_drawn_only_where_something_is_drawn(selector, in_training, in
         before = model.seed_generator.state.numpy()
         model(images, training=training)
         assert bool(np.any(model.seed_generator.state.numpy() != before)) == bool(changes)
+
+
+@pytest.mark.parametrize("cells", [[], [np.zeros((2, 1, 2))], [np.zeros((2, 2), int)]])
+def test_candidates_to_take_are_checked(cells):
+    with pytest.raises(ValueError, match="`(cells|locations)` must be"):
+        classifier("hard").attend(bright_squares(2)[0], cells=cells)
+
+
+@pytest.mark.parametrize("locations", [3, (2.5,), "2", ((1,),)])
+def test_locations_that_are_no_count_are_named(locations):
+    with pytest.raises(ValueError, match="`locations` must be"):
+        classifier("hard").attend(bright_squares(2)[0], locations=locations)
+
+
+def test_training_tells_how_far_the_transport_is_from_converged():
+    model = classifier("sinkhorn")
+    model.compile(keras.optimizers.SGD(1e-3))
+    images, labels = bright_squares(4)
+    logs = model.train_on_batch(images, labels, return_dict=True)
+    assert 0.0 < logs["transport_error"] < 1.0
+    assert "transport_error" not in classifier("perturbed").scalar_metrics

@@ -105,12 +105,13 @@ def test_bitmaps_with_palettes_of_1_4_and_8_bit(palette):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("order", ["II", "MM"])
-def test_orientation_of_jpeg(orientation, order):
-    entries = [(0x010F, 2, 4, b"Cam\0"), (0x0112, 3, 1, orientation)]
+@pytest.mark.parametrize("kind", [3, 4])  # numbers of two bytes, as it should be, and of four
+def test_orientation_of_jpeg(orientation, order, kind):
+    entries = [(0x010F, 2, 4, b"Cam\0"), (0x0112, kind, 1, orientation)]
     end = "<" if order == "II" else ">"
     tiff = order.encode() + struct.pack(end + "HIH", 42, 8, len(entries))
     for tag, form, count, value in entries:
-        value = value if isinstance(value, bytes) else struct.pack(end + "HH", value, 0)
+        value = value if isinstance(value, bytes) else struct.pack(end + ("HH" if form == 3 else "I"), *[value, 0][: 5 - form])
         tiff += struct.pack(end + "HHI", tag, form, count) + value
     contents = encoded(COLOURS, "JPEG", exif=b"Exif\0\0" + tiff + b"\0" * 4)
     expected = ImageOps.exif_transpose(Image.open(io.BytesIO(contents)))

@@ -58,6 +58,8 @@ def test_folder_is_whole_and_small(folder):
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_every_kind_is_as_accurate_as_the_card_says(folder, kind):
     predictor = load_predictor(folder / kind)
+    names = (folder / "labels.txt").read_text(encoding="utf-8").splitlines()
+    assert predictor.class_names == names
     images, labels = scenes_of(folder, predictor.image_size, int(fact(folder, "seed")))
     if kind == "model.tflite":  # one image at a time
         images, labels = images[:100], labels[:100]

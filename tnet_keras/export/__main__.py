@@ -6,6 +6,7 @@ import sys
 import keras
 from absl import flags
 
+from tnet_keras.export.class_names import names_beside, read_class_names
 from tnet_keras.export.saved_model import export_for_serving
 from tnet_keras.module_command import run_module_command
 from tnet_keras.ops.decode import MAX_BYTES, MAX_PIXELS
@@ -46,7 +47,9 @@ def _define():
     flags.DEFINE_integer(
         "version", None, "Version to write (default: the next one).", lower_bound=1, **only
     )
-    flags.DEFINE_string("class_names", None, "Text file with one class name a line.", **only)
+    flags.DEFINE_string(
+        "class_names", None, "Text file, a class name a line (default: the run's).", **only
+    )
     flags.DEFINE_integer("top", 5, "Most classes to name.", lower_bound=1, **only)
     flags.DEFINE_multi_string(
         "locations", [],
@@ -72,15 +75,20 @@ def _export(values):
         raise flags.Error(f"Flag --model must name a .keras file. Received: {values.model}")
     class_names = None
     if values.class_names:
-        class_names = pathlib.Path(values.class_names).read_text(encoding="utf-8").splitlines()
+        class_names = read_class_names("class_names", values.class_names)
     locations = [_parsed(text) for text in values.locations]
     try:
         model = keras.saving.load_model(path)
-    except (ValueError, TypeError, KeyError, OSError) as error:
+    except Exception as error:
+        # Keras and zipfile raise errors of many classes for a file that is no model.
         raise flags.Error(
             f"Flag --model must name a .keras file of this package. Received: {values.model}: "
             f"{str(error).splitlines()[0] if str(error) else type(error).__name__}"
         ) from error
+    if class_names is None and hasattr(model, "num_classes"):
+        class_names = names_beside(path, model.num_classes)
+        found = "numbers" if class_names is None else ", ".join(class_names)
+        print(f"Names of the classes: {found}")
     return export_for_serving(
         model,
         values.output,

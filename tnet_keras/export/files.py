@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tnet_keras.export.whole_files import check_new_file, whole_files
+from tnet_keras.export.whole_files import check_new_file, check_writable, whole_files
 from tnet_keras.ops.decode import DECODE_STATUSES, MAX_BYTES, MAX_PIXELS, decode_image
 from tnet_keras.ops.image_headers import IMAGE_KINDS, image_kind, image_size, jpeg_header
 from tnet_keras.visualization import draw_boxes
@@ -54,7 +54,8 @@ def find_images(pattern):
 
     Args:
         pattern: A file; a folder, of which all files with one of `EXTENSIONS` are taken, those of
-            sub-folders too, hidden ones not; or a pattern with `*`, `?`, `[…]` or `**`.
+            sub-folders too (links are followed, each folder is read once), hidden ones not; or a
+            pattern with `*`, `?`, `[…]` or `**`.
 
     Returns:
         `Images`, at least one.
@@ -72,8 +73,14 @@ def find_images(pattern):
                 f"Received: images={error.filename!r}"
             ) from error
 
-        for folder, folders, names in os.walk(pattern, onerror=refuse):
-            folders[:] = [name for name in folders if not name.startswith(".")]
+        seen = set()
+        for folder, folders, names in os.walk(pattern, onerror=refuse, followlinks=True):
+            real = os.path.realpath(folder)
+            if real in seen:  # A link to where we have been, or a loop of links.
+                folders.clear()
+                continue
+            seen.add(real)
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
             names = [name for name in names if not name.startswith(".")]
             images = [name for name in names if name.lower().endswith(EXTENSIONS)]
             left_out += len(names) - len(images)
@@ -215,9 +222,11 @@ def predict_files(
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"`{name}` must be an integer of at least 1. Received: {name}={value}")
     out = check_new_file("out", out, ".csv", overwrite)
-    errors = out.with_suffix(".errors.csv")
-    if draw is not None and os.path.exists(draw) and not os.path.isdir(draw):
-        raise ValueError(f"`draw` must be a folder. Received: draw={str(draw)!r}, a file")
+    errors = check_new_file("out", out.with_suffix(".errors.csv"), ".csv", overwrite=True)
+    if draw is not None:
+        if os.path.exists(draw) and not os.path.isdir(draw):
+            raise ValueError(f"`draw` must be a folder. Received: draw={str(draw)!r}, a file")
+        check_writable("draw", pathlib.Path(draw))
     if draw is not None and not overwrite:
         _check_new_pictures(draw, images)
     blank = np.zeros((1, *predictor.image_size, 3), np.uint8)

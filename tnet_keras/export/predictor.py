@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tnet_keras import models
 from tnet_keras.export.checks import resizes_with_antialias
+from tnet_keras.export.class_names import names_beside
 from tnet_keras.export.described_files import read_described
 from tnet_keras.export.signatures import attended, resized
 from tnet_keras.models.hard_attention import HardAttentionModel
@@ -48,7 +49,8 @@ class Predictor:
         """Classifies images and says where the model looked.
 
         Args:
-            images: uint8 `[B, H, W, 3]`, RGB, of `image_size`; with `antialias` of any one size.
+            images: uint8 `[B, H, W, 3]`, B ≥ 1, RGB, of `image_size`; with `antialias` of any one
+                size.
 
         Returns:
             dict of arrays: `probabilities` float32 `[B, C]`; `boxes` float32 `[B, T, 4]`, `(y0, x0,
@@ -62,7 +64,7 @@ class Predictor:
         size = ("H", "W") if self.antialias else self.image_size
         fits = images.ndim == 4 and images.shape[3] == 3 and images.size
         if not self.antialias:
-            fits = images.shape[1:] == (*self.image_size, 3)
+            fits = fits and images.shape[1:3] == self.image_size
         if images.dtype != np.uint8 or not fits:
             raise ValueError(
                 f"`images` must be uint8 [B, {size[0]}, {size[1]}, 3]. "
@@ -90,8 +92,7 @@ def load_predictor(path):
             its description beside it.
 
     Returns:
-        `Predictor`. The class names of a `.keras` file are those of the `report.json` of the run
-        that it lies in, if it lies in one.
+        `Predictor`. The class names of a `.keras` file are found by `names_beside`.
 
     Raises:
         ValueError: If the path is none of these.
@@ -144,21 +145,9 @@ def _load_keras(path):
     return Predictor(
         lambda images: traced(resized(tf.constant(images), model.image_size, antialias)),
         model.image_size,
-        _names_of_run(path, model.num_classes),
+        names_beside(path, model.num_classes),
         antialias,
     )
-
-
-def _names_of_run(path, count):
-    """Class names in the report of the run whose folder, or sub-folder, the file lies in."""
-    for folder in list(path.absolute().parents)[:3]:
-        try:
-            names = json.loads((folder / "report.json").read_text(encoding="utf-8"))["class_names"]
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-        if isinstance(names, list) and len(names) == count:
-            return [str(name) for name in names]
-    return None
 
 
 def find_version(path):
@@ -186,6 +175,7 @@ def _load_saved_model(folder):
         contract = json.loads(contract)
     except (OSError, ValueError):
         contract = {}
+    contract = contract if isinstance(contract, dict) else {}
     try:
         loaded = tf.saved_model.load(str(folder))
     except Exception as error:

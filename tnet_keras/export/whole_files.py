@@ -63,7 +63,22 @@ def check_new_file(name, path, suffix, overwrite=False):
             f"`{name}` must not exist yet, or be replaced with overwrite. "
             f"Received: {name}={str(path)!r}"
         )
-    existing = next(parent for parent in path.absolute().parents if parent.exists())
+    check_writable(name, path)
+    return path
+
+
+def check_writable(name, path):
+    """Checks that something can be made at a path, without leaving anything behind.
+
+    Args:
+        name: The argument's name, for the message.
+        path: `pathlib.Path` of the file or folder to make; a folder may be there.
+
+    Raises:
+        ValueError: If it cannot.
+    """
+    places = [path, *path.absolute().parents]
+    existing = next(place for place in places if place.exists() and place != path or place.is_dir())
     try:
         # Asking for permissions is not enough: a read-only file system, or the superuser.
         with tempfile.TemporaryFile(dir=existing):
@@ -73,4 +88,3 @@ def check_new_file(name, path, suffix, overwrite=False):
             f"`{name}` must be in a folder that can be written to ({error.strerror}). "
             f"Received: {name}={str(path)!r}"
         ) from error
-    return path

@@ -81,10 +81,13 @@ class PatchSelection(Selector):
                 )
             ]
         self.boxes = np.concatenate(self.groups)
-        if isinstance(num_patches, bool) or not 1 <= num_patches <= len(self.boxes):
+        # An entropic transport needs somebody to reject.
+        most = len(self.boxes) - (selector == "sinkhorn")
+        whole = isinstance(num_patches, (int, np.integer)) and not isinstance(num_patches, bool)
+        if not whole or not 1 <= num_patches <= most:
             raise ValueError(
-                f"`num_patches` must be from 1 to the number of candidates N={len(self.boxes)}. "
-                f"Received: num_patches={num_patches!r}"
+                f"`num_patches` must be an integer from 1 to {most}, of N={len(self.boxes)} "
+                f"candidates. Received: num_patches={num_patches!r}"
             )
 
     @property
@@ -107,7 +110,8 @@ class PatchSelection(Selector):
             dict: `patches` float32 `[B, K, h, w, C]`, 0–255; `indicators` float32 `[B, K, N]`, rows
             ordered by candidate (by score for "sinkhorn"); `selected` int32 `[B, K]` and `boxes`
             float32 `[B, K, 4]`, each slot's likeliest candidate; `entropy` `[B]`, that of the
-            softmax of the raw scores, nats; `log_probs` `[B, K]` with "reinforce" in training.
+            softmax of the raw scores, nats; `log_probs` `[B, K]` with "reinforce" and
+            `transport_error` `[B]` with "sinkhorn" in training.
 
         Raises:
             ValueError: If shapes do not fit.

@@ -1,5 +1,7 @@
 """How candidates are chosen by their scores: softly in training, the best of them at inference."""
 
+import math
+
 import keras
 import tensorflow as tf
 
@@ -11,7 +13,8 @@ from tnet_keras.ops import (
     sinkhorn_top_k,
     top_k_cells,
 )
-from tnet_keras.ops.checks import check_one_of
+from tnet_keras.ops.checks import check_count, check_one_of, check_scores
+from tnet_keras.ops.perturbed_topk import NOISES, PERTURBED_TOP_K_MODES
 
 SELECTORS = ("perturbed", "sinkhorn", "hard", "random", "reinforce")
 SOFT_SELECTORS = ("perturbed", "sinkhorn")
@@ -71,8 +74,19 @@ class Selector(keras.layers.Layer):
     ):
         super().__init__(autocast=False, **kwargs)
         check_one_of("selector", selector, SELECTORS)
-        if not sigma >= 0:
-            raise ValueError(f"`sigma` must be at least 0. Received: sigma={sigma}")
+        check_one_of("mode", mode, PERTURBED_TOP_K_MODES)
+        check_one_of("noise", noise, NOISES)
+        check_count("num_samples", num_samples, 2 if mode == "full_baseline" else 1)
+        if seed is not None:
+            check_count("seed", seed, 0)
+        if not 0 <= sigma < math.inf:
+            raise ValueError(
+                f"`sigma` must be a finite number of at least 0. Received: sigma={sigma}"
+            )
+        if not 0 < epsilon < math.inf:
+            raise ValueError(
+                f"`epsilon` must be a finite number above 0. Received: epsilon={epsilon}"
+            )
         if decay_steps is not None and decay_steps < 1:
             raise ValueError(
                 f"`decay_steps` must be None or at least 1. Received: decay_steps={decay_steps}"
@@ -127,14 +141,20 @@ class Selector(keras.layers.Layer):
         Returns:
             dict: `indicators` float32 `[B, K, N]`, rows ordered by candidate (by score for
             "sinkhorn"); `selected` int32 `[B, K]`, each slot's likeliest candidate, ascending but
-            for soft rows; `log_probs` `[B, K]` with "reinforce" in training.
+            for soft rows; `log_probs` `[B, K]` with "reinforce" in training; `transport_error`
+            `[B]` with "sinkhorn" in training, see `sinkhorn_top_k`.
+
+        Raises:
+            ValueError: If the scores are eager and not finite.
         """
         scores = tf.cast(scores, tf.float32)
+        if tf.executing_eagerly():
+            check_scores(scores, k)
         seed = tf.constant([0, self.seed or 0], tf.int32) if seed is None else seed
         if self.is_soft(training):
-            indicators = self._soft_indicators(scores, k, seed)
-            chosen = tf.argmax(indicators, axis=-1, output_type=tf.int32)
-            return {"indicators": indicators, "selected": chosen}
+            outputs = self._soft_outputs(scores, k, seed)
+            chosen = tf.argmax(outputs["indicators"], axis=-1, output_type=tf.int32)
+            return {**outputs, "selected": chosen}
         drawn = self._draw(scores, k, seed, training)
         result = {}
         if training and self.selector == "reinforce":
@@ -161,13 +181,17 @@ class Selector(keras.layers.Layer):
         )
         return tf.argmax(sample, axis=-1, output_type=tf.int32)
 
-    def _soft_indicators(self, scores, k, seed):
+    def _soft_outputs(self, scores, k, seed):
         normalized = normalize_scores(scores)
         if self.selector == "sinkhorn":
-            return sinkhorn_top_k(normalized, k, epsilon=self.epsilon)
-        return perturbed_top_k(
+            indicators, error = sinkhorn_top_k(
+                normalized, k, epsilon=self.epsilon, return_error=True
+            )
+            return {"indicators": indicators, "transport_error": error}
+        indicators = perturbed_top_k(
             normalized, k, self.current_sigma(), self.num_samples, self.noise, self.mode, seed
         )
+        return {"indicators": indicators}
 
     def _draw(self, scores, k, seed, training):
         """Candidates int32 `[B, k]`, in the order drawn where they are drawn."""

@@ -226,6 +226,28 @@ def check_map_indices(map_indices, grid, map_shape):
     return checked
 
 
+def forced_candidates(cells):
+    """Reads candidates that are to be taken instead of a model's choice of patches.
+
+    Args:
+        cells: A list with one int `[B, 1, K]`, or an empty one for no patches.
+
+    Returns:
+        int32 `[B, K]`, or None for no patches.
+
+    Raises:
+        ValueError: If it is anything else.
+    """
+    levels = [tf.convert_to_tensor(level) for level in cells]
+    fit = (x.shape.rank == 3 and x.shape[1] == 1 and x.dtype.is_integer for x in levels)
+    if len(levels) > 1 or not all(fit):
+        raise ValueError(
+            "`cells` must be a list with one int [B, 1, K]. "
+            f"Received: cells={[f'{level.dtype.name} {level.shape}' for level in levels]}"
+        )
+    return tf.cast(levels[0][:, 0], tf.int32) if levels else None
+
+
 def check_cells(cells, locations, levels, grid, batch):
     """Checks cells that are to be taken instead of the policy's own.
 

@@ -8,7 +8,7 @@ from tnet_keras.backbones import Backbone
 from tnet_keras.geometry import NTS_ANCHORS
 from tnet_keras.layers import ClassifierHead, PatchSelection, RegionProposalScorer
 from tnet_keras.learning import cross_entropy
-from tnet_keras.models.checks import check_images
+from tnet_keras.models.checks import check_images, forced_candidates
 from tnet_keras.models.hard_attention import HardAttentionModel
 from tnet_keras.models.selecting import SelectingMixin
 from tnet_keras.ops import extract_patches, greedy_suppression
@@ -95,13 +95,8 @@ class _ProposalModel(HardAttentionModel):
         """
         selected = None
         if cells is not None:
-            cells = [tf.convert_to_tensor(level) for level in cells]
-            if any(x.shape.rank != 3 or x.shape[1] != 1 or not x.dtype.is_integer for x in cells):
-                raise ValueError(
-                    f"`cells` must be a list with one int [B, 1, K]. Received: cells={cells!r}"
-                )
-            locations = tuple(level.shape[-1] for level in cells)
-            selected = tf.cast(cells[0][:, 0], tf.int32) if cells else None
+            selected = forced_candidates(cells)
+            locations = () if selected is None else (selected.shape[-1],)
         k = self._count(locations)
         path = self._forward(images, False, k, selected)
         batch = tf.shape(path["logits"])[0]

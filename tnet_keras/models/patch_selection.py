@@ -6,7 +6,11 @@ import tensorflow as tf
 from tnet_keras.backbones import Backbone
 from tnet_keras.layers import ClassifierHead, ConvScorer, MeanAggregation, PatchSelection
 from tnet_keras.learning import cross_entropy
-from tnet_keras.models.checks import check_images, check_position_channels
+from tnet_keras.models.checks import (
+    check_images,
+    check_position_channels,
+    forced_candidates,
+)
 from tnet_keras.models.hard_attention import HardAttentionModel
 from tnet_keras.models.selecting import SelectingMixin
 from tnet_keras.ops import downscale_view
@@ -174,10 +178,13 @@ class PatchSelectionClassifier(SelectingMixin, HardAttentionModel):
             `attended_logits`.
 
         Raises:
-            ValueError: If the images or locations are not usable.
+            ValueError: If the images, locations or cells are not usable.
         """
-        selected = None if cells is None else tf.cast(cells[0], tf.int32)[:, 0]
-        k = self._count(locations) if selected is None else selected.shape[-1]
+        selected = None
+        if cells is not None:
+            selected = forced_candidates(cells)
+            locations = () if selected is None else (selected.shape[-1],)
+        k = self._count(locations)
         path = self._forward(images, False, k, selected)
         probabilities = tf.nn.softmax(path["scores"])
         chosen = path["selected"]
@@ -216,9 +223,9 @@ class PatchSelectionClassifier(SelectingMixin, HardAttentionModel):
     def _count(self, locations):
         if locations is None:
             return self.selection.num_patches
-        counts = tuple(locations)
+        counts = locations if isinstance(locations, (tuple, list)) else ()
         most = self.selection.num_candidates
-        if len(counts) != 1 or not 1 <= counts[0] <= most:
+        if len(counts) != 1 or counts[0] not in range(1, most + 1):
             raise ValueError(
                 f"`locations` must be (K,) with K in 1..{most}: there is no context vector. "
                 f"Received: locations={locations!r}"

@@ -27,6 +27,9 @@ class SelectingMixin:
         self.entropy_weight, self.policy_weight = float(entropy_weight), float(policy_weight)
         self.initial_baseline = float(initial_baseline)
         self.baseline = self.add_baseline(self.initial_baseline)
+        if selection.selector == "sinkhorn":
+            # A graph cannot warn that the transport has not converged; a number can be looked at.
+            self.scalar_metrics["transport_error"] = keras.metrics.Mean(name="transport_error")
 
     def selection_terms(self, path, logits, labels, weights):
         """Entropy of the raw scores (soft selectors, "reinforce") and policy term ("reinforce").
@@ -47,11 +50,15 @@ class SelectingMixin:
         if "log_probs" in path:
             losses = policy_loss(tf.reduce_sum(path["log_probs"], axis=1), rewards, self.baseline)
             terms["policy"] = self.policy_weight * tf.reduce_mean(weights * losses)
-        return terms, {
+        reported = {
             "score_entropy": entropy,
             "sigma": self.selection.current_sigma(),
             "reward": tf.reduce_mean(rewards),
         }
+        if self.selection.selector == "sinkhorn":
+            error = path.get("transport_error")  # not of inference
+            reported["transport_error"] = tf.zeros(()) if error is None else tf.reduce_mean(error)
+        return terms, reported
 
     def after_step(self, outputs):
         """Counts the step, after which σ is smaller, and moves the baseline.

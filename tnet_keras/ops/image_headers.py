@@ -169,7 +169,8 @@ def _tiff_orientation(contents, start):
         first, second = entries[:, at], entries[:, at + 1]
         return tf.where(big, first * 256 + second, second * 256 + first)
 
-    tag, value = pair(0), pair(8)
+    # A number of four bytes (type 4) has its small end last where the order is big-endian.
+    tag, value = pair(0), tf.where(big & (pair(2) == 4), pair(10), pair(8))
     ours = (tag == 0x0112) & (tf.range(_MOST_ENTRIES) < tf.cast(count, tf.int32))
     ours &= (value >= 1) & (value <= 8)
     return tf.where(tf.reduce_any(ours), tf.reduce_max(tf.where(ours, value, 0)), 1)
