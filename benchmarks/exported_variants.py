@@ -6,6 +6,7 @@ Needle digits, test split; int8 is calibrated with images of the training stream
 median of single images, one after the other.
 """
 
+import importlib.util
 import os
 import pathlib
 import tempfile
@@ -18,7 +19,7 @@ import numpy as np
 from absl import app, flags
 
 from tnet_keras import datasets
-from tnet_keras.export import export_for_serving, export_tflite, load_predictor
+from tnet_keras.export import export_for_serving, export_onnx, export_tflite, load_predictor
 from tnet_keras.export.tflite import VARIANTS
 
 FLAGS = flags.FLAGS
@@ -54,6 +55,8 @@ def main(_):
             files[f"LiteRT {variant}"] = export_tflite(
                 model, folder / f"{variant}.tflite", variant, calibration
             )
+        if importlib.util.find_spec("tf2onnx"):
+            files["ONNX"] = export_onnx(model, folder / "model.onnx")
         wanted = None
         for name, path in files.items():
             predictor = load_predictor(path)

@@ -26,9 +26,9 @@ def place(tmp_path_factory):
     """The folder that the page speaks of: two trained models and some images."""
     folder = tmp_path_factory.mktemp("page")
     for seed, name in enumerate(("digits", "digits_longer")):
-        (folder / "runs" / name).mkdir(parents=True)
+        (folder / "runs" / name / "checkpoints").mkdir(parents=True)
         keras.utils.set_random_seed(seed)
-        small_tnet().save(folder / "runs" / name / "model.keras")
+        small_tnet().save(folder / "runs" / name / "checkpoints" / "best.keras")
     (folder / "images").mkdir()
     (folder / "images" / "1.jpg").write_bytes(as_file(picture(70, 50, 1), "JPEG"))
     (folder / "images" / "2.png").write_bytes(as_file(picture(48, 48, 2)))
