@@ -111,7 +111,8 @@ def test_orientation_of_jpeg(orientation, order, kind):
     end = "<" if order == "II" else ">"
     tiff = order.encode() + struct.pack(end + "HIH", 42, 8, len(entries))
     for tag, form, count, value in entries:
-        value = value if isinstance(value, bytes) else struct.pack(end + ("HH" if form == 3 else "I"), *[value, 0][: 5 - form])
+        if not isinstance(value, bytes):
+            value = struct.pack(end + ("H2x" if form == 3 else "I"), value)
         tiff += struct.pack(end + "HHI", tag, form, count) + value
     contents = encoded(COLOURS, "JPEG", exif=b"Exif\0\0" + tiff + b"\0" * 4)
     expected = ImageOps.exif_transpose(Image.open(io.BytesIO(contents)))

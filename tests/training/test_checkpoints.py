@@ -12,6 +12,7 @@ import zipfile
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests.training.small_training import batches, small_model
 from tnet_keras import training
@@ -40,6 +41,7 @@ class CutAt(keras.callbacks.Callback):
 
 
 def fit(workdir, resume=False, callbacks=(), **options):
+    workdir.mkdir(exist_ok=True)
     model = small_model(steps=EPOCHS * STEPS)
     progress = training.restore(model, workdir) if resume else None
     done = progress["epochs"] * STEPS + progress["step"] if progress else 0
@@ -48,6 +50,13 @@ def fit(workdir, resume=False, callbacks=(), **options):
         callbacks=callbacks, **options,
     )  # fmt: skip
     return model, result
+
+
+def assert_same_state(model, expected):
+    """Compares weights and the state of the optimizer, bit for bit."""
+    for mine, theirs in ((model, expected), (model.optimizer, expected.optimizer)):
+        for variable, other in zip(mine.variables, theirs.variables, strict=True):
+            np.testing.assert_array_equal(variable, other, err_msg=variable.path)
 
 
 def rows(workdir):
@@ -82,16 +91,44 @@ def test_cut_off_training_ends_like_an_uninterrupted_one(
     assert (progress["epochs"], progress["step"]) == expected
     model, result = fit(tmp_path, resume=True, **options)
     expected_model, history, table = straight
-    for ours, theirs in zip(model.weights, expected_model.weights, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-    for ours, theirs in zip(
-        model.optimizer.variables, expected_model.optimizer.variables, strict=True
-    ):
-        np.testing.assert_array_equal(ours, theirs)
+    assert_same_state(model, expected_model)
     # The metrics of the epoch that was cut are those of the whole epoch.
     for name, series in history.items():
         np.testing.assert_allclose(result.history[name], series[expected[0] :], rtol=1e-6)
     assert [row[0] for row in rows(tmp_path)] == [row[0] for row in table]
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_half_precision_goes_on_too(policy, tmp_path):
+    keras.config.set_dtype_policy(policy)
+    try:
+        expected, _ = fit(tmp_path / "straight")
+        with pytest.raises(Cut):
+            fit(tmp_path / "cut", callbacks=[CutAt(1, 5)], checkpoint_steps=2)
+        model, _ = fit(tmp_path / "cut", resume=True, checkpoint_steps=2)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert ("loss_scale" in type(model.optimizer).__module__) == (policy == "mixed_float16")
+    assert_same_state(model, expected)
+
+
+def test_replicas_go_on_too(tmp_path):
+    strategy = tf.distribute.MirroredStrategy(
+        ["CPU:0", "CPU:1"], cross_device_ops=tf.distribute.ReductionToOneDevice()
+    )
+    with strategy.scope():
+        expected, _ = fit(tmp_path / "straight")
+        with pytest.raises(Cut):
+            fit(tmp_path / "cut", callbacks=[CutAt(1, 5)], checkpoint_steps=2)
+        model = small_model(steps=EPOCHS * STEPS)
+    # Outside of the scope, as in a run.
+    progress = training.restore(model, tmp_path / "cut")
+    assert (progress["epochs"], progress["step"]) == (1, 4)
+    training.fit(
+        model, batches(STEPS + 4), EPOCHS, STEPS, tmp_path / "cut",
+        batches(500).take(2), progress, verbose=0, checkpoint_steps=2,
+    )  # fmt: skip
+    assert_same_state(model, expected)
 
 
 def test_nothing_to_go_on_from_begins_anew(straight, tmp_path):

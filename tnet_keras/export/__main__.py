@@ -13,7 +13,7 @@ from tnet_keras.ops.decode import MAX_BYTES, MAX_PIXELS
 
 _USAGE = """Writes a trained model as a SavedModel that TensorFlow Serving loads.
 
-  python -m tnet_keras.export --model=runs/digits/checkpoints/best.keras --output=saved_models/digits
+  python -m tnet_keras.export --model=runs/digits/checkpoints/best.keras --output=served/digits
 """
 
 

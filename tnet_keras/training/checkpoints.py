@@ -193,15 +193,16 @@ def restore(model, workdir):
     progress = read_progress(folder)
     if progress is None:
         return None
-    # The state is read into an optimizer that has its variables already; a loaded model would
-    # have forgotten which variables are exempt from weight decay.
-    if not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
     path = last_checkpoint(folder)
-    check_same_variables(progress["variables"], _signature(model), path)
-    model.load_weights(path)
-    for variable, state in zip(random_states(model), progress["random_states"], strict=True):
-        variable.assign(state)
+    with model.distribute_strategy.scope():
+        # The state is read into an optimizer that has its variables already; a loaded model would
+        # have forgotten which variables are exempt from weight decay.
+        if not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+        check_same_variables(progress["variables"], _signature(model), path)
+        model.load_weights(path)
+        for variable, state in zip(random_states(model), progress["random_states"], strict=True):
+            variable.assign(state)
     return progress
 
 
@@ -216,10 +217,11 @@ def check_same_variables(saved, own, path):
     Raises:
         ValueError: If there is a difference.
     """
+    saved, own = ([[_plain(name), list(shape)] for name, shape in each] for each in (saved, own))
     for index in range(max(len(saved), len(own))):
         theirs = saved[index] if index < len(saved) else None
         ours = own[index] if index < len(own) else None
-        if theirs is None or ours is None or list(theirs) != list(ours):
+        if theirs != ours:
             told = ["nothing" if x is None else f"{x[0]} {list(x[1])}" for x in (theirs, ours)]
             raise ValueError(
                 "The checkpoint must be of the same model and optimizer. "
@@ -228,11 +230,20 @@ def check_same_variables(saved, own, path):
 
 
 def _signature(model):
-    """[path, shape] of every variable, without the numbers that Keras adds to repeated names."""
+    """[path, shape] of every variable."""
     return [
-        [re.sub(r"_\d+(?=[_/]|$)", "", variable.path), list(variable.shape)]
+        [_plain(variable.path), list(variable.shape)]
         for variable in (*model.variables, *model.optimizer.variables)
     ]
+
+
+def _plain(path):
+    """A path without the numbers that Keras adds to repeated names.
+
+    And without the loss-scaling optimizer's name: the variables of the one inside have it before
+    theirs if they are made in the first step, and not if they are made before it.
+    """
+    return re.sub(r"_\d+(?=[_/]|$)", "", path).removeprefix("loss_scale_optimizer/")
 
 
 def random_states(model):
