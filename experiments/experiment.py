@@ -20,6 +20,7 @@ from tnet_keras import datasets, interop, training
 from tnet_keras.datasets.encoded_images import CACHES
 from tnet_keras.datasets.tfds_source import is_tfds_name
 from tnet_keras.layers import SELECTORS
+from tnet_keras.training.command import DATA_COMMENT
 
 FLAGS = flags.FLAGS
 
@@ -69,6 +70,7 @@ flags.DEFINE_integer("warmup_examples", 0, "Drawn data: first ones are easier.",
 
 flags.DEFINE_string("augmentation", None, "Recipe of the training images; see datasets.load.")
 flags.DEFINE_enum("on_bad_image", None, ["error", "skip"], "What an unreadable image does.")
+flags.DEFINE_integer("max_pixels", None, "Largest image, height times width.", lower_bound=1)
 
 flags.DEFINE_string("preset", None, "Model; see tnet_keras.preset_names().")
 flags.DEFINE_list("image_size", None, "Height and width, pixels.")
@@ -84,6 +86,7 @@ flags.DEFINE_integer("steps_per_epoch", None, "Steps; a pass over the data witho
 flags.DEFINE_integer("batch_size", 64, "Images per step.", lower_bound=1)
 flags.DEFINE_integer("eval_batch_size", 100, "Images per batch of evaluation.", lower_bound=1)
 flags.DEFINE_enum("optimizer", "adamw", list(training.OPTIMIZERS), "Optimizer.")
+flags.DEFINE_bool("nesterov", True, "sgd: Nesterov's momentum.")
 flags.DEFINE_float("learning_rate", 1e-3, "Highest learning rate.")
 flags.DEFINE_integer("warmup_steps", 0, "Steps of rising learning rate.", lower_bound=0)
 flags.DEFINE_float("weight_decay", 0.0, "Decoupled weight decay.")
@@ -117,11 +120,11 @@ _DRAWN = {
     "traffic_signs": {"random_shift"},
     "megapixel_mnist": set(),
 }
-_READ = {"augmentation", "on_bad_image", "cache"}
+_READ = {"augmentation", "on_bad_image", "cache", "max_pixels"}
 # Flags that do something with some data only, and the values that ask for nothing.
 _UNSAID = {
     "augmentation": None, "on_bad_image": None, "data_dir": None, "cache": "none",
-    "cache_dir": None, "random_shift": 0, "warmup_examples": 0,
+    "cache_dir": None, "max_pixels": None, "random_shift": 0, "warmup_examples": 0,
 }  # fmt: skip
 
 
@@ -236,6 +239,13 @@ def is_prepared():
     return is_tfds_name(FLAGS.dataset)
 
 
+def data_record():
+    """A comment for the record of a run that says what a folder of data holds; else nothing."""
+    if not os.path.isdir(FLAGS.dataset) or is_prepared():
+        return ""
+    return f"{DATA_COMMENT}{datasets.folder_digest(FLAGS.dataset)}\n"
+
+
 def without_effect(experiment):
     """Finds the flags of the data that say something and do nothing.
 
@@ -289,8 +299,9 @@ def open_data(split, image_size, batch_size, name=None, **options):
     else:
         if split == "train" and FLAGS.augmentation is not None:
             options.setdefault("augmentation", FLAGS.augmentation)
-        if FLAGS.on_bad_image is not None:
-            options.setdefault("on_bad_image", FLAGS.on_bad_image)
+        for flag in ("on_bad_image", "max_pixels"):
+            if FLAGS[flag].value is not None:
+                options.setdefault(flag, FLAGS[flag].value)
         options.setdefault("cache", FLAGS.cache)
         if FLAGS.cache == "disk":
             options.setdefault("cache_dir", FLAGS.cache_dir or str(workdir() / "cache"))
@@ -311,7 +322,7 @@ def make_optimizer(model, learning_rate, steps, grouped=True):
     """
     return training.make_optimizer(
         FLAGS.optimizer, learning_rate, steps, FLAGS.warmup_steps, FLAGS.weight_decay,
-        FLAGS.clip_norm, FLAGS.clip_value, schedule=FLAGS.schedule,
+        FLAGS.clip_norm, FLAGS.clip_value, nesterov=FLAGS.nesterov, schedule=FLAGS.schedule,
         drops=numbers("lr_drops", FLAGS.lr_drops), drop_factor=FLAGS.lr_drop_factor,
         accumulation_steps=FLAGS.accumulation_steps,
         group_rates=group_rates() if grouped else None, model=model,

@@ -192,6 +192,7 @@ def _main(experiment):
     modules = map(FLAGS.find_module_defining_flag, ("preset", *experiment.recorded))
     leave_out = (*NOT_RECORDED, *shared.without_effect(experiment))
     own_flags = "".join(command.serialize_flags(name, leave_out) for name in modules)
+    own_flags += shared.data_record()
     if FLAGS.resume:
         command.check_same_run(workdir, own_flags, MAY_CHANGE)
     with strategy.scope():

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tnet_keras.datasets import image_folder
+from tnet_keras.datasets import folder_digest, image_folder
 from tnet_keras.datasets.augmentation import prepare_image
 
 CLASSES = ("Bär", "cat 1", "ぞう")
@@ -56,6 +56,61 @@ def test_flat_folder_is_cut_80_10_10(flat):
     other = image_folder(flat, (7, 9), 4, "test", seed=1)
     assert {i.tobytes() for i in collect(again)[0]} == parts["test"]
     assert {i.tobytes() for i in collect(other)[0]} != parts["test"]
+
+
+def test_further_files_move_few_of_those_that_were_there(flat):
+    def files():
+        found = {}
+        for split in ("train", "validation", "test"):
+            data = image_folder(flat, 8, 2, split, training=False)
+            found.update(dict.fromkeys(data.names(range(data.num_examples)), split))
+        return found
+
+    before = files()
+    for name in CLASSES:
+        fill(flat / name, 5, first=100)
+    after = files()
+    assert len(before) == 60 and len(after) == 75
+    moved = [name for name in before if before[name] != after[name]]
+    assert len(moved) <= 6
+    assert not any((before[name], after[name]) == ("train", "test") for name in moved)
+
+
+def test_images_that_are_not_read_are_told(flat):
+    picture(0).save(flat / CLASSES[0] / "more.tif")
+    (flat / CLASSES[1] / "further").mkdir()
+    with pytest.warns(UserWarning) as caught:
+        data = image_folder(flat, 8, 2, "test")
+    assert data.num_examples == 6
+    told = "\n".join(str(warning.message) for warning in caught)
+    assert "with 1 images of other kinds and 0 sub-folders beside 20 images" in told
+    assert "with 0 images of other kinds and 1 sub-folders beside 20 images" in told
+
+
+def test_digest_tells_states_of_a_folder_apart(flat):
+    (flat / "loop").symlink_to(flat)
+    digest = folder_digest(flat)
+    assert len(digest) == 16
+    (flat / CLASSES[0] / ".hidden").write_text("no part of it")
+    assert folder_digest(str(flat)) == digest
+    file = flat / CLASSES[0] / "000.png"
+    file.write_bytes(file.read_bytes() + b"\0")
+    longer = folder_digest(flat)
+    file.rename(file.with_name("other.png"))
+    assert len({digest, longer, folder_digest(flat)}) == 3
+
+
+@pytest.mark.parametrize("augmentation", ["none", "crop_flip"])
+def test_largest_image_can_be_chosen(augmentation, flat):
+    options = {"split": "train", "augmentation": augmentation}
+    with pytest.raises(tf.errors.InvalidArgumentError, match="too many pixels, more than .*=62"):
+        next(iter(image_folder(flat, 8, 2, max_pixels=62, **options).dataset))
+    next(iter(image_folder(flat, 8, 2, max_pixels=63, **options).dataset))
+    skipped = image_folder(flat, 8, 2, "test", on_bad_image="skip", max_pixels=62)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="6 of 6 images left out"):
+        list(skipped.dataset)
+    with pytest.raises(ValueError, match="`max_pixels` must be an integer of at least 1"):
+        image_folder(flat, 8, 2, max_pixels=0)
 
 
 def test_labels_belong_to_their_pictures(flat):

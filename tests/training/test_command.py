@@ -91,3 +91,16 @@ def test_run_without_its_flags_can_only_be_replaced(resume, tmp_path):
     with pytest.raises(ValueError, match=message):
         command.check_workdir(run, resume=resume)
     command.check_workdir(run, overwrite=True)
+
+
+def test_run_goes_on_with_the_data_it_was_started_with(tmp_path):
+    record = tmp_path / command.STARTED
+    line = f"{command.DATA_COMMENT}0123456789abcdef\n"
+    record.write_text(f"--seed=1\n{line}", encoding="utf-8")
+    command.check_same_run(tmp_path, f"--seed=1\n{line}")
+    now = f"--dataset=photos\n--seed=1\n{command.DATA_COMMENT}f\n"
+    with pytest.raises(ValueError, match="the data .* Received: --dataset=photos whose files are"):
+        command.check_same_run(tmp_path, now)
+    # Runs of earlier versions say nothing of their data.
+    record.write_text("--seed=1\n", encoding="utf-8")
+    command.check_same_run(tmp_path, f"--seed=1\n{line}")

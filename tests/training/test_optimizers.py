@@ -62,6 +62,16 @@ def test_no_weight_decay_means_none():
     assert type(training.make_optimizer("adam")) is keras.optimizers.Adam
 
 
+@pytest.mark.parametrize(("nesterov", "expected"), [(False, -2.9), (True, -4.61)])
+def test_momentum_is_the_plain_one_if_asked(nesterov, expected):
+    # Velocities 1, 1.9; the look ahead adds 0.9 of each velocity less 0.9 of the last one.
+    optimizer = training.make_optimizer("sgd", 1.0, schedule="constant", nesterov=nesterov)
+    variable = keras.Variable([0.0])
+    for _ in range(2):
+        optimizer.apply_gradients([(tf.constant([1.0]), variable)])
+    np.testing.assert_allclose(variable, [expected], atol=1e-6)
+
+
 def test_values_of_gradients_are_clipped():
     optimizer = training.make_optimizer("sgd", 1.0, steps=10**6, clip_value=0.25, momentum=0.0)
     variable = keras.Variable([1.0, 1.0, 1.0])

@@ -27,6 +27,7 @@ from tnet_keras.datasets.drawn import (
     load_traffic_signs,
 )
 from tnet_keras.datasets.folder import ImageFolder, image_folder
+from tnet_keras.datasets.folder_digest import folder_digest
 from tnet_keras.datasets.megapixel_mnist import (
     MegapixelMnistConfig,
     megapixel_mnist,
@@ -75,6 +76,7 @@ __all__ = [
     "cutout",
     "distort_color",
     "distorted_crop",
+    "folder_digest",
     "image_folder",
     "labelled_sign",
     "load",

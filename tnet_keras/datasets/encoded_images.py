@@ -10,7 +10,8 @@ from tnet_keras.datasets.augmentation import choose_window, find_augmentation, f
 from tnet_keras.datasets.bad_images import BadImages
 from tnet_keras.datasets.kept_images import in_memory, on_disk
 from tnet_keras.datasets.streams import Data
-from tnet_keras.ops.decode import DECODE_STATUSES, MAX_PIXELS, decode_image
+from tnet_keras.ops.checks import check_count
+from tnet_keras.ops.decode import DECODE_STATUSES, MAX_BYTES, MAX_PIXELS, decode_image
 from tnet_keras.ops.image_headers import IMAGE_KINDS, image_kind, jpeg_header
 
 ON_BAD_IMAGE = ("error", "skip")
@@ -40,16 +41,19 @@ class EncodedImages(NamedTuple):
     identity: Callable
 
 
-def decode_window(contents, choose, max_pixels=MAX_PIXELS):
+def decode_window(contents, choose, max_pixels=MAX_PIXELS, max_bytes=MAX_BYTES):
     """Decodes a part of an image, if it is a plain JPEG without decoding much more than that.
 
-    Pixels are those of `decode_image`, cut. A JPEG that is broken outside of the part may pass.
+    Pixels are those of `decode_image`, cut; where a JPEG has colours at half the resolution, the
+    part's outermost columns take theirs from inside it. A JPEG that is broken outside of the part
+    may pass.
 
     Args:
         contents: scalar string, the bytes.
         choose: function of `[2]` int32, (height, width), that returns `[4]` int32 (y, x, height,
             width) in pixels.
         max_pixels: int >= 1, largest height * width of the image.
+        max_bytes: int >= 1, longest contents.
 
     Returns:
         As `decode_image`: the part, `[h, w, 3]` uint8, and the status.
@@ -61,6 +65,7 @@ def decode_window(contents, choose, max_pixels=MAX_PIXELS):
         size, orientation = jpeg_header(contents)
         plain = (orientation == 1) & (size[2] <= 3) & tf.reduce_all(size > 0)
         plain &= tf.reduce_prod(tf.cast(size[:2], tf.float64)) <= max_pixels
+        plain &= tf.strings.length(contents) <= max_bytes
         size = tf.cast(size[:2], tf.int32)
 
         def decode(contents):
@@ -78,7 +83,7 @@ def decode_window(contents, choose, max_pixels=MAX_PIXELS):
         return tf.cond(plain, attempt, lambda: nothing)
 
     def whole():
-        image, status = decode_image(contents, max_pixels)
+        image, status = decode_image(contents, max_pixels, max_bytes)
         y, x, height, width = tf.unstack(choose(tf.shape(image)[:2]))
         return image[y : y + height, x : x + width], status
 
@@ -89,7 +94,9 @@ def decode_window(contents, choose, max_pixels=MAX_PIXELS):
     return tf.ensure_shape(image, (None, None, 3)), status
 
 
-def check_reading(augmentation, on_bad_image, cache, resize=None, cache_dir=None):
+def check_reading(
+    augmentation, on_bad_image, cache, resize=None, cache_dir=None, max_pixels=MAX_PIXELS
+):
     """Checks how images are to be read.
 
     Args:
@@ -98,11 +105,13 @@ def check_reading(augmentation, on_bad_image, cache, resize=None, cache_dir=None
         cache: must be one of `CACHES`.
         resize: None or (height, width).
         cache_dir: must be given with the cache "disk", and with it only.
+        max_pixels: int >= 1.
 
     Raises:
         ValueError: for what is not known.
     """
     find_augmentation(augmentation)
+    check_count("max_pixels", max_pixels, 1)
     for name, value, known in (
         ("on_bad_image", on_bad_image, ON_BAD_IMAGE), ("cache", cache, CACHES),
     ):  # fmt: skip
@@ -123,7 +132,7 @@ def check_reading(augmentation, on_bad_image, cache, resize=None, cache_dir=None
 def image_batches(
     encoded, image_size, batch_size, training, seed=0, start=0, augmentation="crop_flip",
     resize=None, on_bad_image="error", cache="none", shard=(0, 1),
-    cache_dir=None,
+    cache_dir=None, max_pixels=MAX_PIXELS,
 ):  # fmt: skip
     """Reads encoded images into batches.
 
@@ -146,6 +155,8 @@ def image_batches(
         cache: "none"; or to read all encoded images at once and keep them, "memory" or "disk".
         shard: (index, count), which worker's part the images are: no two augment alike.
         cache_dir: folder for the cache "disk", see `on_disk`.
+        max_pixels: int >= 1, largest height * width of an image. Files may have 64 MiB; with
+            larger images than usual, 4 bytes for each of `max_pixels`.
 
     Returns:
         `Data` of `[B, H, W, 3]` uint8 images and `[B]` int32 labels. Its `names` read images again.
@@ -154,7 +165,10 @@ def image_batches(
         ValueError: if an argument is not known, or a full batch needs more examples than there
             are.
     """
-    check_reading(augmentation, on_bad_image, cache, resize, cache_dir)
+    check_reading(augmentation, on_bad_image, cache, resize, cache_dir, max_pixels)
+    limits = {"max_pixels": max_pixels, "max_bytes": MAX_BYTES}
+    if max_pixels > MAX_PIXELS:
+        limits["max_bytes"] = max(MAX_BYTES, 4 * max_pixels)
     if training and encoded.num_examples < batch_size:
         raise ValueError(
             f"`batch_size` must be at most the {encoded.num_examples} examples of the split. "
@@ -181,13 +195,13 @@ def image_batches(
 
         if skip or resize is not None or not (augmented and recipe.crop):
             # All of it is looked at, so that an image is bad in every pass or in none.
-            image, status = decode_image(example["image"])
+            image, status = decode_image(example["image"], **limits)
             y, x, height, width = tf.unstack(choose(tf.shape(image)[:2]))
             image = image[y : y + height, x : x + width]
         else:
-            image, status = decode_window(example["image"], choose)
+            image, status = decode_window(example["image"], choose, **limits)
         if not skip:
-            image = checked_image(image, status, example["name"])
+            image = checked_image(image, status, example["name"], max_pixels)
         if resize is None:
             image = finish_image(image, image_size, seeds, recipe)
         else:
@@ -206,10 +220,13 @@ def image_batches(
         kept = read.filter(lambda image, label, good: good)
         return kept.map(lambda image, label, good: (image, label))
 
+    def is_good(example):
+        return _note(bad_images, example, decode_image(example["image"], **limits)[1])
+
     def only_names(first):
         def name(_, element):
             example = encoded.fetch(element)
-            good = not skip or _note(bad_images, example, decode_image(example["image"])[1])
+            good = not skip or is_good(example)
             return example["name"], good
 
         read = encoded.order(endless=training, seed=seed, start=first).map(name)
@@ -218,7 +235,7 @@ def image_batches(
     def from_position(read, position):
         if not skip or not position:
             return read(position)
-        good = encoded.num_examples - _count_bad(encoded, bad_images)
+        good = encoded.num_examples - _count_bad(encoded, bad_images, is_good)
         whole = position // good if training else 0
         return read(whole * encoded.num_examples).skip(position - whole * good)
 
@@ -241,18 +258,20 @@ def image_batches(
     return Data(begin(start), encoded.class_names, encoded.num_examples, bad_images, names, begin)
 
 
-def checked_image(image, status, name):
+def checked_image(image, status, name, max_pixels=MAX_PIXELS):
     """An image that had to be readable.
 
     Args:
         image: `[H, W, 3]` uint8, from `decode_image`.
         status: int32 scalar, the position in `DECODE_STATUSES`.
         name: scalar string, for the message.
+        max_pixels: int, that `decode_image` was given.
 
     Returns:
         `image`; where the status is not 0, reading it raises an InvalidArgumentError that names it.
     """
-    reason = tf.gather(tf.constant(DECODE_STATUSES), status)
+    limit = {"too many pixels": f"too many pixels, more than max_pixels={max_pixels}"}
+    reason = tf.gather(tf.constant([limit.get(text, text) for text in DECODE_STATUSES]), status)
     # No quotes around the name: what prints the message would put backslashes before them.
     message = ["Every image must be readable (", reason, "). Received: ", name]
     good = tf.debugging.Assert(tf.equal(status, 0), [tf.strings.join(message)])
@@ -274,12 +293,11 @@ def _note(bad_images, example, status):
     return tf.cond(tf.equal(status, 0), lambda: tf.constant(True), remember)
 
 
-def _count_bad(encoded, bad_images):
-    def is_good(_, element):
-        example = encoded.fetch(element)
-        return _note(bad_images, example, decode_image(example["image"])[1])
-
+def _count_bad(encoded, bad_images, is_good):
     every = encoded.order(endless=False, seed=0, start=0)
-    for _ in every.map(is_good, num_parallel_calls=tf.data.AUTOTUNE):
+    looked_at = every.map(
+        lambda _, element: is_good(encoded.fetch(element)), num_parallel_calls=tf.data.AUTOTUNE
+    )
+    for _ in looked_at:
         pass
     return bad_images.count

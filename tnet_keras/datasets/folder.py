@@ -1,21 +1,28 @@
 """Images in class sub-folders as a `tf.data` stream."""
 
+import hashlib
 import numbers
 import os
 import re
+import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
 from tnet_keras.datasets.bad_images import BadImages
 from tnet_keras.datasets.encoded_images import EncodedImages, check_reading, image_batches
 from tnet_keras.datasets.streams import SPLITS, check_shard, check_stream, example_order
+from tnet_keras.ops.decode import MAX_PIXELS
 
 EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 # First bytes of a file: BMP, JPEG, PNG, RIFF....WEBP. Names do not matter, contents do.
 _SIGNATURES = re.compile(rb"BM|\xff\xd8\xff|\x89PNG\r\n\x1a\n|RIFF....WEBP", re.DOTALL)
+# Images that people have, and that this reader does not read.
+_OTHER_IMAGES = (
+    ".tif", ".tiff", ".gif", ".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".dcm", ".dicom",
+    ".svs", ".ndpi", ".dng", ".ppm", ".pgm", ".exr",
+)  # fmt: skip
 _SPLIT_FOLDERS = {"train": ("train",), "validation": ("val", "validation"), "test": ("test",)}
 
 
@@ -42,15 +49,16 @@ class ImageFolder(NamedTuple):
 def image_folder(
     path, image_size, batch_size, split="train", training=None, seed=0, start=0,
     augmentation="crop_flip", on_bad_image="error", cache="none", shard=(0, 1),
-    cache_dir=None,
+    cache_dir=None, max_pixels=MAX_PIXELS,
 ):  # fmt: skip
     """Reads PNG, JPEG, WebP and BMP images from class sub-folders.
 
     Two layouts are known: `path/{train,val|validation,test}/<class>/...`, and `path/<class>/...`,
-    of which each class is then cut 80 / 10 / 10 % (at least one image each) by a permutation that
-    depends on `seed` only. Classes are numbered in the order of their sorted names. Hidden files
-    and files with other extensions are ignored. The whole image is resized bilinearly without
-    antialiasing, aspect ratio not kept, as in the evaluation of TNet.
+    of which each class is then cut 80 / 10 / 10 % (at least one image each) in an order that
+    depends on `seed` and the names of files only, so that further files move few of those that
+    were there. Classes are numbered in the order of their sorted names. Hidden files and files with
+    other extensions are ignored, and what is in further sub-folders. The whole image is resized
+    bilinearly without antialiasing, aspect ratio not kept, as in the evaluation of TNet.
 
     Args:
         path: str or path-like, the data folder.
@@ -70,6 +78,7 @@ def image_folder(
         shard: (index, count): of every `count` files, the worker `index` reads one.
         cache_dir: str or path-like, folder for the cache "disk". What was kept there of the same
             files is read; nothing is ever removed that is whole.
+        max_pixels: int >= 1, largest height * width of an image.
 
     Returns:
         `ImageFolder`.
@@ -79,6 +88,10 @@ def image_folder(
             fewer than two classes, a class has no image (or, in the second layout, fewer than
             three), a split is missing, splits hold different classes, there are too few images
             for a batch, or a file is no image.
+
+    Warns:
+        UserWarning: if a class folder holds images that are not read: of other kinds, or in
+            sub-folders.
 
     Example:
         for number, name in enumerate(["cat", "dog"] * 3):  # three tiny images of each class
@@ -90,7 +103,9 @@ def image_folder(
     """
     image_size = check_image_size(image_size)
     training = check_stream(split, training, batch_size, seed, start)
-    check_reading(augmentation, on_bad_image, cache, cache_dir=cache_dir)
+    check_reading(
+        augmentation, on_bad_image, cache, cache_dir=cache_dir, max_pixels=max_pixels
+    )
     files, class_names = _find_files(os.fspath(path), split, seed)
     shard = check_shard(shard, len(files))
     files = files[shard[0] :: shard[1]]
@@ -116,7 +131,7 @@ def image_folder(
     data = image_batches(
         EncodedImages(order, fetch, len(files), class_names, identity), image_size, batch_size,
         training, seed, start, augmentation, on_bad_image=on_bad_image, cache=cache, shard=shard,
-        cache_dir=cache_dir,
+        cache_dir=cache_dir, max_pixels=max_pixels,
     )  # fmt: skip
     return ImageFolder(*data)
 
@@ -157,13 +172,12 @@ def _sub_folders(path):
 def _images_in(path):
     try:
         with os.scandir(path) as entries:
-            found = sorted(
-                entry.path
-                for entry in entries
-                if entry.is_file()
-                and not entry.name.startswith(".")
-                and entry.name.lower().endswith(EXTENSIONS)
-            )
+            entries = [entry for entry in entries if not entry.name.startswith(".")]
+        found = sorted(
+            entry.path
+            for entry in entries
+            if entry.is_file() and entry.name.lower().endswith(EXTENSIONS)
+        )
     except OSError as error:
         raise ValueError(
             f"`path` holds a class folder that cannot be read ({error.strerror}). "
@@ -173,6 +187,15 @@ def _images_in(path):
         raise ValueError(
             "Every class must hold at least one image "
             f"({', '.join(EXTENSIONS)}). Received: class folder {path!r} without any"
+        )
+    folders = sum(entry.is_dir() for entry in entries)
+    others = sum(entry.name.lower().endswith(_OTHER_IMAGES) for entry in entries)
+    if folders or others:
+        warnings.warn(
+            f"Only {', '.join(EXTENSIONS)} files right in a class folder are read. Received: "
+            f"{path!r} with {others} images of other kinds and {folders} sub-folders beside "
+            f"{len(found)} images",
+            stacklevel=2,
         )
     return found
 
@@ -199,7 +222,8 @@ def _find_files(path, split, seed):
         present = [name for name in _SPLIT_FOLDERS[split] if name in folders]
         if not present:
             raise ValueError(
-                f"`path` has no folder for split {split!r} (one of {_SPLIT_FOLDERS[split]}). "
+                f"`path` has no folder for split {split!r} (one of {_SPLIT_FOLDERS[split]}), which "
+                "it must have because it has one called 'train'. "
                 f"Received: path={path!r} with {folders}"
             )
         classes = _classes_of(os.path.join(path, "train"), path)
@@ -214,22 +238,30 @@ def _find_files(path, split, seed):
     else:
         classes = _classes_of(path, path)
         listed = [_images_in(os.path.join(path, name)) for name in classes]
-        listed = [_cut(images, split, [seed, label], path) for label, images in enumerate(listed)]
+        listed = [
+            _cut(images, split, f"{seed}/{name}/")
+            for name, images in zip(classes, listed, strict=True)
+        ]
     files = [(file, label) for label, images in enumerate(listed) for file in images]
     return files, tuple(classes)
 
 
-def _cut(images, split, seed, path):
+def _cut(images, split, salt):
     """The part of one class's images that belongs to a split: 80 / 10 / 10 %, none empty."""
     if len(images) < 3:
         raise ValueError(
             "A class must hold at least three images to be cut into train, validation and test. "
             f"Received: class folder {os.path.dirname(images[0])!r} with {len(images)}"
         )
+
+    def rank(file):
+        name = os.fsencode(salt + os.path.basename(file))
+        return hashlib.blake2b(name, digest_size=8).digest()
+
     part = max(1, round(0.1 * len(images)))
-    order = np.random.default_rng(seed).permutation(len(images))
+    order = sorted(images, key=rank)
     pieces = (order[2 * part :], order[:part], order[part : 2 * part])
-    return [images[index] for index in sorted(pieces[SPLITS.index(split)])]
+    return sorted(pieces[SPLITS.index(split)])
 
 
 def _check_signature(file):

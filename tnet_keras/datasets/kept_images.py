@@ -1,16 +1,23 @@
 """Encoded images read once and kept: in memory, or in one file beside a run."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import pathlib
 import shutil
-import socket
+import tempfile
+import zipfile
 
 import numpy as np
 import tensorflow as tf
 
 from tnet_keras.datasets.streams import example_order
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 _IMAGES, _INDEX = "images.bin", "index.npz"
 
@@ -47,7 +54,8 @@ def on_disk(encoded, folder):
 
     The file appears whole or not at all, in a sub-folder named by what the images are of: other
     data, another split, or files that have changed are another one, and a second run only reads.
-    What a killed process left half-written is removed by the next one on the same machine.
+    Processes that need the same one at the same time wait for the first. What a killed process left
+    half-written, and what has been damaged since, is removed and written anew.
 
     Args:
         encoded: `EncodedImages`.
@@ -61,10 +69,15 @@ def on_disk(encoded, folder):
     """
     name = hashlib.sha256(repr(encoded.identity()).encode()).hexdigest()[:16]
     kept = pathlib.Path(folder) / name
-    if not (kept / _INDEX).is_file():
-        _write(encoded, kept)
-    with np.load(kept / _INDEX) as archive:
-        parts = {key: archive[key] for key in archive.files}
+    parts = _read_index(kept)
+    if parts is None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(kept.with_name(f".{name}.lock")) as alone:
+            if _read_index(kept) is None:
+                _write(encoded, kept, alone)
+        parts = _read_index(kept)
+    if parts is None:
+        raise OSError(f"What was kept of the images could not be read back. Received: {kept}")
     # Open for as long as the process: a worker that is done may remove the folder.
     images = os.open(kept / _IMAGES, os.O_RDONLY)
     ends, box_ends = (tf.constant(parts.pop(key)) for key in ("ends", "box_ends"))
@@ -100,11 +113,37 @@ def _any_order(encoded, fetch):
     return encoded._replace(order=order, fetch=fetch)
 
 
-def _write(encoded, kept):
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(kept)
-    hidden = kept.with_name(f".{kept.name}-{socket.gethostname()}-{os.getpid()}")
-    hidden.mkdir()
+def _read_index(kept):
+    """The arrays of an index, or None unless it and the images are there and whole."""
+    try:
+        # Opened here: NumPy leaves a damaged file open.
+        with open(kept / _INDEX, "rb") as file, np.load(file) as archive:
+            parts = {key: archive[key] for key in archive.files}
+        whole = (kept / _IMAGES).stat().st_size == parts["ends"][-1]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    return parts if whole else None
+
+
+@contextlib.contextmanager
+def _alone(path):
+    """Waits until no other process is inside; yields whether that is certain."""
+    with open(path, "wb") as lock:
+        certain = fcntl is not None
+        if certain:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            except OSError:  # Some file systems have no locks.
+                certain = False
+        yield certain
+
+
+def _write(encoded, kept, alone):
+    if alone:
+        # Whoever began these is no more.
+        for path in kept.parent.glob(f".{kept.name}-*"):
+            shutil.rmtree(path, ignore_errors=True)
+    hidden = pathlib.Path(tempfile.mkdtemp(prefix=f".{kept.name}-", dir=kept.parent))
     try:
         small, ends, box_ends = {}, [0], [0]
         with open(hidden / _IMAGES, "wb") as file:
@@ -124,20 +163,18 @@ def _write(encoded, kept):
             np.savez(file, ends=ends, box_ends=box_ends, boxes=boxes, **parts)
             file.flush()
             os.fsync(file.fileno())
-        # Another worker may have been as fast, with the same.
-        with contextlib.suppress(OSError):
-            os.rename(hidden, kept)
+        # `mkdtemp` makes folders that only their owner can enter.
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(hidden, 0o777 & ~mask)
+        if kept.exists():  # damaged
+            shutil.rmtree(kept)
+        # Without a lock another process may have been as fast, with the same.
+        with contextlib.suppress(FileExistsError):
+            try:
+                os.rename(hidden, kept)
+            except OSError as error:
+                if error.errno != errno.ENOTEMPTY:
+                    raise
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
-
-
-def _remove_leftovers(kept):
-    """Removes what processes of this machine began and that are no more."""
-    begin = f".{kept.name}-{socket.gethostname()}-"
-    for path in kept.parent.glob(f"{begin}*"):
-        try:
-            os.kill(int(path.name.removeprefix(begin)), 0)
-        except ProcessLookupError:
-            shutil.rmtree(path, ignore_errors=True)
-        except (OSError, ValueError):
-            continue  # It lives, or is none of ours.

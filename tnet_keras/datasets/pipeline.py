@@ -22,6 +22,7 @@ from tnet_keras.datasets.streams import (
 )
 from tnet_keras.datasets.synthetic import needle_digits
 from tnet_keras.datasets.tfds_source import TFDS_SPLITS, is_tfds_name, tfds_images
+from tnet_keras.ops.decode import MAX_PIXELS
 
 _DRAWN = {
     "billiards": load_billiards,
@@ -32,7 +33,7 @@ _DRAWN = {
 DRAWN_NAMES = ("needle_digits", *_DRAWN)
 NAMES = (*DRAWN_NAMES, *TFDS_SPLITS)
 # What only images that are read from disk have.
-_READING = ("augmentation", "on_bad_image", "shard", "cache_dir")
+_READING = ("augmentation", "on_bad_image", "shard", "cache_dir", "max_pixels")
 
 
 def load(name, split, image_size, batch_size, seed=0, training=None, data_dir=None, **options):
@@ -54,9 +55,9 @@ def load(name, split, image_size, batch_size, seed=0, training=None, data_dir=No
             augmented and made of full batches.
         data_dir: where TFDS keeps its data; None: its default. Or the folder of the TFRecords.
         **options: further arguments of the data set's own function. Of all that is read:
-            `start`, `augmentation`, `on_bad_image`, `cache`, `cache_dir` and `shard` as of
-            `image_folder`; but for folders also `resize`, (height, width): images are resized to
-            that and then cropped.
+            `start`, `augmentation`, `on_bad_image`, `cache`, `cache_dir`, `shard` and `max_pixels`
+            as of `image_folder`; but for folders also `resize`, (height, width): images are resized
+            to that and then cropped.
 
     Returns:
         `Data`. Its stream from example `start` on is the stream without its first examples, and
@@ -109,15 +110,15 @@ def _load_needle_digits(split, image_size, batch_size, seed, training, config=No
 def _load_encoded(
     name, split, image_size, batch_size, seed, training, data_dir, start=0,
     augmentation="crop_flip", resize=None, on_bad_image="error", cache="none", shard=(0, 1),
-    cache_dir=None,
+    cache_dir=None, max_pixels=MAX_PIXELS,
 ):  # fmt: skip
     check_stream(split, training, batch_size, seed, start)
-    check_reading(augmentation, on_bad_image, cache, resize, cache_dir)
+    check_reading(augmentation, on_bad_image, cache, resize, cache_dir, max_pixels)
     open_split = original_images if name.startswith(PREFIX) else tfds_images
     encoded = open_split(name, split, data_dir, shard)
     return image_batches(
         encoded, image_size, batch_size, training, seed, start, augmentation, resize, on_bad_image,
-        cache, shard, cache_dir,
+        cache, shard, cache_dir, max_pixels,
     )  # fmt: skip
 
 

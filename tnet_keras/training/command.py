@@ -27,6 +27,8 @@ OUTPUTS = (
     "saved_model",
 )
 FINISHED, STARTED = "report.json", "flags.txt"
+#: How the line of a run's flagfile begins that says what the folder of its data held.
+DATA_COMMENT = "# Files of the data="
 _REMOVED = ".removed"
 
 
@@ -171,13 +173,22 @@ def check_same_run(path, flag_lines, may_change=()):
         may_change: Names of flags that may be different.
 
     Raises:
-        ValueError: If another flag is different.
+        ValueError: If another flag, or what is in the folder of the data, is different.
     """
     record = pathlib.Path(path) / STARTED
     if not record.is_file():
         return
     then, now = set(record.read_text(encoding="utf-8").splitlines()), set(flag_lines.splitlines())
-    names = {line.removeprefix("--").partition("=")[0] for line in then ^ now}
+    if not any(line.startswith(DATA_COMMENT) for line in then):  # by an earlier version
+        now = {line for line in now if not line.startswith(DATA_COMMENT)}
+    changed = then ^ now
+    if any(line.startswith(DATA_COMMENT) for line in changed):
+        raise ValueError(
+            "`resume` goes on with the data that a run was started with. "
+            f"Received: {''.join(line for line in now if line.startswith('--dataset='))} "
+            "whose files are others now"
+        )
+    names = {line.removeprefix("--").partition("=")[0] for line in changed}
     # `--nocache` and `--cache` name one flag.
     names = {name if name in flags.FLAGS else name.removeprefix("no") for name in names}
     changed = sorted(names - set(may_change))

@@ -136,6 +136,7 @@ def make_optimizer(
     clip_norm=None,
     clip_value=None,
     momentum=0.9,
+    nesterov=True,
     schedule="cosine",
     drops=(0.8,),
     drop_factor=0.1,
@@ -150,7 +151,7 @@ def make_optimizer(
     that is behind with "piecewise"; η with "constant".
 
     Args:
-        name: "adamw", "adam" or "sgd" (with Nesterov momentum).
+        name: "adamw", "adam" or "sgd".
         learning_rate: Highest learning rate η, positive.
         steps: Steps (batches) n of the whole training, at least 1.
         warmup_steps: Steps w of the rise, fewer than `steps`.
@@ -158,6 +159,7 @@ def make_optimizer(
         clip_norm: Largest norm of all gradients together, or None.
         clip_value: Largest size of each value of the gradients, or None.
         momentum: Momentum of "sgd".
+        nesterov: Whether it is Nesterov's.
         schedule: "cosine", "piecewise" or "constant".
         drops: Fractions of `steps`, ascending, at which "piecewise" drops: from step
             round(fraction · n) on. TNet was published with (0.8,) or (0.9,), and (0.7, 0.85).
@@ -198,7 +200,7 @@ def make_optimizer(
         options["rate_factors"] = _rate_factors(model, group_rates, learning_rate)
     if name == "sgd":
         kind = GroupedSGD if group_rates else keras.optimizers.SGD
-        optimizer = kind(momentum=momentum, nesterov=True, **options)
+        optimizer = kind(momentum=momentum, nesterov=nesterov, **options)
     elif name == "adam" and not weight_decay:
         optimizer = (GroupedAdam if group_rates else keras.optimizers.Adam)(**options)
     else:

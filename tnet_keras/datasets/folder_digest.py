@@ -1,0 +1,29 @@
+"""What a folder holds, in one number: a training that goes on must find the data it began with."""
+
+import hashlib
+import os
+
+
+def folder_digest(path):
+    """Tells one state of a folder's files from another, by their names and sizes.
+
+    Args:
+        path: str or path-like, the folder.
+
+    Returns:
+        str of 16 hexadecimal digits. All files in the folder and its sub-folders count, but hidden
+        ones; links are followed, each folder counts once.
+    """
+    digest, seen = hashlib.blake2b(digest_size=8), set()
+    for folder, folders, files in os.walk(path, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # A link to where we have been, or a loop of links.
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(name for name in files if not name.startswith(".")):
+            file = os.path.join(folder, name)
+            size = os.stat(file).st_size if os.path.exists(file) else -1
+            digest.update(os.fsencode(f"{os.path.relpath(file, path)}\0{size}\0"))
+    return digest.hexdigest()
