@@ -321,9 +321,10 @@ def _add_rival(measured, name, other, validation, test, workdir):
     """Trains a rival, measures it on the test images and enters it into the report."""
     folder = workdir / name if name == "baseline" else workdir / "rivals" / name
     result = other.run(validation, folder)
-    scores = other.model.evaluate(
-        test.map(without_boxes), return_dict=True, verbose=loop.progress_mode()
-    )
+    with loop.ends_expected(test):
+        scores = other.model.evaluate(
+            test.map(without_boxes), return_dict=True, verbose=loop.progress_mode()
+        )
     facts = {
         "accuracy": scores["accuracy"],
         "macs": profile.count_macs(other.model, (*other.image_size, 3)),

@@ -38,7 +38,6 @@ def test_error_names_the_file(folder, tmp_path, capsys):
     assert not (tmp_path / "run" / "report.json").exists()
 
 
-@pytest.mark.filterwarnings("ignore:Your input ran out of data")
 def test_skip_counts_them_in_the_report(folder, tmp_path, capsys):
     run(folder, tmp_path / "run", "--on_bad_image=skip")
     report = json.loads((tmp_path / "run" / "report.json").read_text())

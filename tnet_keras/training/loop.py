@@ -1,13 +1,16 @@
 """The training loop: `fit` with its logs and checkpoints, and going on later."""
 
+import contextlib
 import csv
 import os
 import pathlib
 import sys
 import time
+import warnings
 from typing import NamedTuple
 
 import keras
+import tensorflow as tf
 
 from tnet_keras.training.callbacks import StopOnNonFiniteLoss
 from tnet_keras.training.checkpoints import Checkpoints, restore_callbacks, restore_metrics
@@ -175,7 +178,8 @@ def fit(
                 **options,
             )  # fmt: skip
         else:
-            history = _fit_with_keras(model, dataset, first_step, steps_per_execution, options)
+            with ends_expected(validation_data):
+                history = _fit_with_keras(model, dataset, first_step, steps_per_execution, options)
     except BaseException:
         # Keras closes the files of its callbacks only when a training ends well.
         for logger in loggers:
@@ -185,6 +189,26 @@ def fit(
     values = {name: [float(x) for x in series] for name, series in history.history.items()}
     done = history.epoch[-1] + 1 if history.epoch else first_epoch
     return TrainingResult(values, seconds, done)
+
+
+@contextlib.contextmanager
+def ends_expected(dataset):
+    """Keeps Keras from warning that data of unknown length end, as those without bad images do.
+
+    Args:
+        dataset: `tf.data.Dataset` that is gone through inside, or None.
+
+    Yields:
+        None.
+    """
+    unknown = (
+        isinstance(dataset, tf.data.Dataset)
+        and int(dataset.cardinality()) == tf.data.UNKNOWN_CARDINALITY
+    )
+    with warnings.catch_warnings():
+        if unknown:
+            warnings.filterwarnings("ignore", "Your input ran out of data")
+        yield
 
 
 def _fit_with_keras(model, dataset, first_step, steps_per_execution, options):
