@@ -70,6 +70,8 @@ def test_mistakes_are_named_in_one_line(saved, tmp_path, capsys):
         ((f"--model={tmp_path}/none.keras", given[1]), "Flag --model must name a .keras file"),
         ((f"--model={broken}", given[1]), "Flag --model must name a .keras file of this package"),
         ((*given, "--locations=a"), "Flag --locations must be integers such as 2,1, or context"),
+        ((*given, "--adaptive=a"), "Flag --adaptive must be integers such as 2,1, or context"),
+        ((*given, "--adaptive=1"), "`adaptive` must hold tuples of integers, for a model that"),
         ((*given, "--locations=2"), "`locations` must hold tuples of integers, for a model that"),
         ((*given, f"--class_names={tmp_path}/none"), "`class_names` must be a text file"),
         ((*given, f"--class_names={saved.parent}"), "Is a directory"),

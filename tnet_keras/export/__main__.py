@@ -56,6 +56,12 @@ def _define():
         "Further numbers of locations to serve, such as 3 or 2,1, or context for none; repeatable.",
         **only,
     )  # fmt: skip
+    flags.DEFINE_multi_string(
+        "adaptive", [],
+        "Numbers of locations, ever more, for a signature that takes a threshold and looks at more "
+        "where it is not as sure: --adaptive=context --adaptive=1 --adaptive=3.",
+        **only,
+    )  # fmt: skip
     flags.DEFINE_integer(
         "max_pixels", MAX_PIXELS, "Largest image, height times width.", lower_bound=1, **only
     )
@@ -76,7 +82,8 @@ def _export(values):
     class_names = None
     if values.class_names:
         class_names = read_class_names("class_names", values.class_names)
-    locations = [_parsed(text) for text in values.locations]
+    locations = [_parsed("locations", text) for text in values.locations]
+    adaptive = [_parsed("adaptive", text) for text in values.adaptive]
     try:
         model = keras.saving.load_model(path)
     except Exception as error:
@@ -101,17 +108,18 @@ def _export(values):
         on_bad_image=values.on_bad_image,
         allow_untrained=values.allow_untrained,
         warmup=(1,) if values.warmup else (),
+        adaptive=adaptive,
     )
 
 
-def _parsed(text):
+def _parsed(name, text):
     if text == "context":
         return ()
     try:
         return tuple(int(count) for count in text.split(","))
     except ValueError:
         raise flags.Error(
-            f"Flag --locations must be integers such as 2,1, or context. Received: {text}"
+            f"Flag --{name} must be integers such as 2,1, or context. Received: {text}"
         ) from None
 
 

@@ -45,6 +45,8 @@ class ServingClient:
         timeout: Seconds to wait for an answer, > 0.
         batch_size: int ≥ 1, most images in a request. For `serving_default`, only images of one
             size share a request.
+        threshold: For "classify_bytes_adaptive": how probable the most probable class must be for
+            an answer without further looks.
 
     Raises:
         ValueError: If an argument is outside its range.
@@ -68,6 +70,7 @@ class ServingClient:
         version=None,
         timeout=60.0,
         batch_size=16,
+        threshold=None,
     ):
         for name, value in (("model", model), ("signature", signature)):
             if not isinstance(value, str) or not value:
@@ -80,6 +83,9 @@ class ServingClient:
                 )
         if isinstance(timeout, bool) or not isinstance(timeout, numbers.Real) or not timeout > 0:
             raise ValueError(f"`timeout` must be above 0 seconds. Received: timeout={timeout!r}")
+        if threshold is not None and not isinstance(threshold, numbers.Real):
+            raise ValueError(f"`threshold` must be a number. Received: threshold={threshold!r}")
+        self._threshold = threshold
         self._transport = transport(server, model, version, timeout)
         self._signature = signature
         self._pixels = signature == "serving_default"
@@ -159,9 +165,10 @@ class ServingClient:
         self.close()
 
     def _answers(self, batch):
-        name = "images" if self._pixels else "image_bytes"
-        values = np.stack(batch) if self._pixels else batch
-        outputs = self._transport.predict(self._signature, name, values)
+        inputs = {"images": np.stack(batch)} if self._pixels else {"image_bytes": batch}
+        if self._threshold is not None:
+            inputs["threshold"] = np.full(len(batch), self._threshold, np.float32)
+        outputs = self._transport.predict(self._signature, inputs)
         wrong = [key for key, value in outputs.items() if np.shape(value)[:1] != (len(batch),)]
         if wrong or "status" not in outputs:
             raise RuntimeError(
@@ -253,12 +260,15 @@ def _define():
     flags.DEFINE_integer("version", None, "Default: the newest.", lower_bound=1, **only)
     flags.DEFINE_float("timeout", 60.0, "Seconds to wait for an answer.", **only)
     flags.DEFINE_integer("batch_size", 16, "Images in a request.", lower_bound=1, **only)
+    flags.DEFINE_float("threshold", None, "Of classify_bytes_adaptive.", **only)
     return values
 
 
 def _print_answers(values):
     paths = [path for pattern in values.images for path in find_images(pattern).paths]
-    options = (values.signature, values.version, values.timeout, values.batch_size)
+    options = (
+        values.signature, values.version, values.timeout, values.batch_size, values.threshold
+    )  # fmt: skip
     read, bad = 0, 0
     # Files that were looked at and have no line yet, in order: path, and why it is not sent.
     waiting = collections.deque()

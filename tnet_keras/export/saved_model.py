@@ -19,12 +19,17 @@ from tnet_keras.export.checks import (
 from tnet_keras.export.signatures import (
     answer,
     attended,
+    attended_until_sure,
     read_images,
     resized,
+    sum_of_places,
     with_status,
 )
 from tnet_keras.export.warmup import serving_messages, write_warmup
 from tnet_keras.ops.decode import DECODE_STATUSES, MAX_BYTES, MAX_PIXELS, WHITE
+
+#: The signature that looks at more only where it must.
+ADAPTIVE = "classify_bytes_adaptive"
 
 
 def export_for_serving(
@@ -41,6 +46,7 @@ def export_for_serving(
     allow_untrained=False,
     warmup=(),
     verbose=False,
+    adaptive=(),
 ):
     """Writes `path/<version>/`, a SavedModel that TensorFlow serves without this package.
 
@@ -52,6 +58,8 @@ def export_for_serving(
     * `attend`: `image_bytes`; all outputs of the model's `attend`, and those below.
     * `features`: `image_bytes`; `features` float32 `[B, D]`, the vector the classifier sees.
     * `classify_bytes_3`, `attend_2_1`, `attend_context`, …: as those, for each of `locations`.
+    * `classify_bytes_adaptive`, with `adaptive`: `image_bytes` and `threshold`, float32 `[B]`; as
+      `classify_bytes`, see `tnet_keras.export.signatures.attended_until_sure`, with `stage` beside.
 
     All but `features` give `probabilities`, `labels`, `scores`, `boxes` (in pixels of the upright
     image that was sent), `box_scores`, `levels`, `image_sizes`, see
@@ -82,6 +90,8 @@ def export_for_serving(
         warmup: Batch sizes to write warm-up requests for, see `write_warmup`; () for none. Needs
             the extra `serving`.
         verbose: Whether Keras lists the endpoints.
+        adaptive: Tuples as in `attend` with ever more places, such as `[(), (1,), (3,)]`: the
+            stages of `classify_bytes_adaptive`. () for no such signature.
 
     Returns:
         `pathlib.Path`, the folder of the version.
@@ -104,17 +114,26 @@ def export_for_serving(
         raise ValueError(
             f"`on_bad_image` must be 'status' or 'error'. Received: on_bad_image={on_bad_image!r}"
         )
-    suffixes = _checked_locations(model, locations)
+    suffixes = _checked_locations("locations", model, locations)
+    stages = tuple(_checked_locations("adaptive", model, adaptive).values())
+    places = [sum_of_places(stage) for stage in stages]
+    if stages and (len(stages) < 2 or places != sorted(set(places))):
+        raise ValueError(
+            "`adaptive` must hold at least two numbers of locations, each with more places. "
+            f"Received: adaptive={adaptive!r}"
+        )
     path = pathlib.Path(path)
     version = _checked_version(path, version)
     reading = {"max_pixels": max_pixels, "max_bytes": max_bytes, "background": background}
     functions = _functions(
-        model, class_names, min(top, len(class_names)), suffixes, reading, on_bad_image == "error"
-    )
+        model, class_names, min(top, len(class_names)), suffixes, stages, reading,
+        on_bad_image == "error",
+    )  # fmt: skip
     contract = {
         "class_names": class_names,
         "image_size": list(model.image_size),
         "signatures": sorted(functions),
+        "adaptive": [list(stage) for stage in stages],
         "statuses": DECODE_STATUSES,
         "antialias": resizes_with_antialias(model),
         **reading,
@@ -124,9 +143,12 @@ def export_for_serving(
         archive = keras.export.ExportArchive()
         images = tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")
         image_bytes = tf.TensorSpec((None,), tf.string, name="image_bytes")
+        threshold = tf.TensorSpec((None,), tf.float32, name="threshold")
         for name, function in functions.items():
-            spec = images if name == "serving_default" else image_bytes
-            archive.add_endpoint(name, function, [spec])
+            specs = [images if name == "serving_default" else image_bytes]
+            if name == ADAPTIVE:
+                specs.append(threshold)
+            archive.add_endpoint(name, function, specs)
         archive.write_out(str(folder), verbose=verbose)
         extra = folder / "assets.extra"
         extra.mkdir(exist_ok=True)
@@ -137,7 +159,7 @@ def export_for_serving(
     return path / str(version)
 
 
-def _functions(model, class_names, top, suffixes, reading, fail):
+def _functions(model, class_names, top, suffixes, stages, reading, fail):
     """The signatures by name."""
     size = tuple(model.image_size)
     antialias = resizes_with_antialias(model)
@@ -181,23 +203,33 @@ def _functions(model, class_names, top, suffixes, reading, fail):
     for suffix, own in suffixes.items():
         functions[f"classify_bytes_{suffix}"] = classify_bytes(own)
         functions[f"attend_{suffix}"] = attend(own)
+    if stages:
+
+        def adaptive(image_bytes, threshold):
+            images, sizes, status = read_images(image_bytes, size, **reading)
+            outputs = attended_until_sure(model, images, threshold, stages)
+            stage = outputs["stage"]
+            outputs = answer(outputs, class_names, top, sizes, size) | {"stage": stage}
+            return with_status(outputs, status, fail)
+
+        functions[ADAPTIVE] = adaptive
     return functions
 
 
-def _checked_locations(model, locations):
+def _checked_locations(name, model, locations):
     """The locations by the suffix that their signatures get."""
     suffixes = {}
     for own in locations:
         if not isinstance(own, (tuple, list)) or not hasattr(model, "attend"):
             raise ValueError(
-                "`locations` must hold tuples of integers, for a model that has locations. "
-                f"Received: locations={locations!r}"
+                f"`{name}` must hold tuples of integers, for a model that has locations. "
+                f"Received: {name}={locations!r}"
             )
         suffix = "_".join(str(count) for count in own) or "context"
         if suffix in suffixes:
             raise ValueError(
-                f"`locations` must differ: signature names would clash (attend_{suffix}). "
-                f"Received: locations={locations!r}"
+                f"`{name}` must differ: signature names would clash (attend_{suffix}). "
+                f"Received: {name}={locations!r}"
             )
         suffixes[suffix] = tuple(own)
         # Whether the model can do it it says itself, before anything is written.

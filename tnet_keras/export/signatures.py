@@ -91,6 +91,63 @@ def attended(model, images, locations=None):
     }
 
 
+def attended_until_sure(model, images, threshold, stages):
+    """Looks at more places only where fewer leave a doubt.
+
+    Every image is classified with the first number of locations; those whose most probable class
+    is less probable than the threshold are classified anew with the next one, and so on.
+
+    Args:
+        model: A model of the package that has locations.
+        images: `[B, H, W, 3]` of the model's image size.
+        threshold: float32 `[B]`: 0 for the first stage only, more than 1 for the last one always.
+        stages: Numbers of locations as in `attend`, with ever more places.
+
+    Returns:
+        dict: `probabilities` float32 `[B, C]`, `boxes` float32 `[B, T, 4]`, `box_probabilities`
+        float32 `[B, T]` and `levels` int32 `[B, T]`, with the T places of the last stage and zeros
+        where an image got an answer earlier; `stage` int32 `[B]`, from 0, which one gave it.
+    """
+    names = ("probabilities", "boxes", "box_probabilities", "levels")
+
+    def stage(number, images, places):
+        outputs = attended(model, images, stages[number])
+        outputs = {name: outputs[name] for name in names}
+        more = places - outputs["boxes"].shape[1]
+        for name in names[1:]:
+            rest = [[0, 0]] * (outputs[name].shape.rank - 2)
+            outputs[name] = tf.pad(outputs[name], [[0, 0], [0, more], *rest])
+        return {**outputs, "stage": tf.fill(tf.shape(outputs["levels"])[:1], number)}
+
+    places = sum_of_places(stages[-1])
+    outputs = stage(0, images, places)
+    for number in range(1, len(stages)):
+        sure = tf.reduce_max(outputs["probabilities"], axis=-1) >= threshold
+        unsure = tf.where(~sure)
+
+        def look_again(number=number, unsure=unsure, outputs=outputs):
+            again = stage(number, tf.gather(images, unsure[:, 0]), places)
+            return {
+                name: tf.tensor_scatter_nd_update(value, unsure, again[name])
+                for name, value in outputs.items()
+            }
+
+        def keep(outputs=outputs):
+            return {name: tf.identity(value) for name, value in outputs.items()}
+
+        outputs = tf.cond(tf.size(unsure) > 0, look_again, keep)
+    return outputs
+
+
+def sum_of_places(locations):
+    """How many places are looked at: k1 + k1 k2 + … for `locations` (k1, k2, …)."""
+    total, level = 0, 1
+    for count in locations:
+        level *= count
+        total += level
+    return total
+
+
 def portable_answers(model, images, locations=None):
     """What files for other programs answer, from operators that other programs have too.
 

@@ -61,13 +61,13 @@ class Rest:
         self._every = server.rstrip("/") + path
         self._one = self._every if version is None else f"{self._every}/versions/{version}"
 
-    def predict(self, signature, name, values):
+    def predict(self, signature, inputs):
         """Asks the model.
 
         Args:
             signature: Name of the signature.
-            name: Name of its input.
-            values: list of B bytes, or a uint8 array `[B, H, W, 3]`.
+            inputs: dict from the names of its inputs to a list of B bytes, or an array whose first
+                axis is B.
 
         Returns:
             dict of arrays whose first axis is B; strings are str.
@@ -77,12 +77,14 @@ class Rest:
             ValueError: If the server does not hold the model, version or signature.
             RuntimeError: If it refuses the request for another reason, or its answer is no answer.
         """
-        if isinstance(values, np.ndarray):
-            values = values.tolist()
-        else:
-            values = [{"b64": base64.b64encode(value).decode("ascii")} for value in values]
+        columns = {
+            name: values.tolist()
+            if isinstance(values, np.ndarray)
+            else [{"b64": base64.b64encode(value).decode("ascii")} for value in values]
+            for name, values in inputs.items()
+        }
         # By columns: an empty list of boxes is still a list per image.
-        question = {"signature_name": signature, "inputs": {name: values}}
+        question = {"signature_name": signature, "inputs": columns}
         answer = self._ask(f"{self._one}:predict", signature, json.dumps(question).encode("ascii"))
         outputs = answer.get("outputs")
         if not isinstance(outputs, dict):
@@ -180,13 +182,13 @@ class Grpc:
         self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
 
-    def predict(self, signature, name, values):
+    def predict(self, signature, inputs):
         """Asks the model; as `Rest.predict`.
 
         Args:
             signature: Name of the signature.
-            name: Name of its input.
-            values: list of B bytes, or a uint8 array `[B, H, W, 3]`.
+            inputs: dict from the names of its inputs to a list of B bytes, or an array whose first
+                axis is B.
 
         Returns:
             dict of arrays whose first axis is B; strings are str.
@@ -201,7 +203,8 @@ class Grpc:
         request.model_spec.signature_name = signature
         if self._version is not None:
             request.model_spec.version.value = self._version
-        request.inputs[name].CopyFrom(tf.make_tensor_proto(values))
+        for name, values in inputs.items():
+            request.inputs[name].CopyFrom(tf.make_tensor_proto(values))
         response = self._ask(self._predictions.Predict, request, signature)
         outputs = {key: tf.make_ndarray(value) for key, value in response.outputs.items()}
         return {

@@ -71,6 +71,9 @@ def write_warmup(path, batch_sizes=(1,)):
                         inputs = {"images": np.repeat(pixels[None], size, axis=0)}
                     else:
                         inputs = {"image_bytes": np.array([contents] * size, object)}
+                    if signature.endswith("_adaptive"):
+                        # Every stage is run.
+                        inputs["threshold"] = np.full(size, 2.0, np.float32)
                     log = _predict_log(messages, name, signature, inputs)
                     writer.write(log.SerializeToString())
         os.chmod(temporary, 0o644)

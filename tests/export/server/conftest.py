@@ -63,7 +63,10 @@ def exported(tmp_path_factory):
     """The model and the folder it is served from, with warm-up requests for batches of 1 and 2."""
     model = small_tnet()
     folder = tmp_path_factory.mktemp("serving") / "fruit"
-    export_for_serving(model, folder, class_names=NAMES, top=3, locations=[(1,)], warmup=(1, 2))
+    export_for_serving(
+        model, folder, class_names=NAMES, top=3, locations=[(1,)], warmup=(1, 2),
+        adaptive=[(), (2,)],
+    )  # fmt: skip
     return model, folder
 
 

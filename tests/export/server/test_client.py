@@ -36,11 +36,24 @@ def address(request, server):
         ({"timeout": 0}, "`timeout` must be above 0 seconds. Received: timeout=0"),
         ({"timeout": float("nan")}, "`timeout` must be above 0"),
         ({"timeout": "1"}, "`timeout` must be above 0"),
+        ({"threshold": "1"}, "`threshold` must be a number. Received: threshold='1'"),
     ],
 )
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         ServingClient(**{"server": "http://localhost:1", "model": "fruit"} | arguments)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 2.0])
+def test_threshold_decides_how_much_is_looked_at(address, files, threshold):
+    with PatientClient(address, "fruit", "classify_bytes_adaptive", threshold=threshold) as client:
+        answers = client.classify(files)
+    assert [answer["stage"] for answer in answers] == [int(threshold > 1)] * len(files)
+    with PatientClient(address, "fruit") as client:
+        usual = client.classify(files)
+    for answer, other in zip(answers, usual, strict=True):
+        same = np.allclose(answer["probabilities"], other["probabilities"], atol=1e-5)
+        assert same == (threshold > 1)
 
 
 @pytest.mark.parametrize(
@@ -168,9 +181,9 @@ def test_batches(server, monkeypatch):
         asked = []
         predict = client._transport.predict
 
-        def counted(signature, name, values):
-            asked.append(len(values))
-            return predict(signature, name, values)
+        def counted(signature, inputs):
+            asked.append(len(inputs["image_bytes"]))
+            return predict(signature, inputs)
 
         client._transport.predict = counted
         assert len(client.classify(content for _ in range(count))) == count
