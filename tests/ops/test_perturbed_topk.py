@@ -151,8 +151,9 @@ def drawn(noise, seed):
     """Noise directions `ν(Z) [B, N]` of single samples, read off the gradient of a constant."""
     scores = np.random.default_rng(0).normal(size=(20_000, 3)).astype(np.float32)
     indicators, gradient = value_and_gradient(
-        scores, np.full((20_000, 2, 3), 0.5), 2, 2.0, num_samples=1, noise=noise, seed=seed
-    )
+        scores, np.full((20_000, 2, 3), 0.5), 2, 2.0,
+        num_samples=1, mode="full", noise=noise, seed=seed,
+    )  # fmt: skip
     return scores, indicators.numpy(), 2.0 * gradient.numpy()
 
 
@@ -257,7 +258,7 @@ def test_equals_the_formula_on_the_same_samples(mode, noise, k):
     rows, noises = zip(
         *(
             value_and_gradient(scores, np.full((2, k, 5), 1 / k), k, sigma,
-                               num_samples=1, noise=noise, seed=[m, 11])
+                               num_samples=1, mode="full", noise=noise, seed=[m, 11])
             for m in range(samples)
         ),
         strict=True,
