@@ -233,7 +233,7 @@ def forced_candidates(cells):
         cells: A list with one int `[B, 1, K]`, or an empty one for no patches.
 
     Returns:
-        int32 `[B, K]`, or None for no patches.
+        `(selected, locations)`: int32 `[B, K]` and `(K,)`, or None and `()` for no patches.
 
     Raises:
         ValueError: If it is anything else.
@@ -245,7 +245,9 @@ def forced_candidates(cells):
             "`cells` must be a list with one int [B, 1, K]. "
             f"Received: cells={[f'{level.dtype.name} {level.shape}' for level in levels]}"
         )
-    return tf.cast(levels[0][:, 0], tf.int32) if levels else None
+    if not levels:
+        return None, ()
+    return tf.cast(levels[0][:, 0], tf.int32), (levels[0].shape[-1],)
 
 
 def check_cells(cells, locations, levels, grid, batch):

@@ -95,8 +95,7 @@ class _ProposalModel(HardAttentionModel):
         """
         selected = None
         if cells is not None:
-            selected = forced_candidates(cells)
-            locations = () if selected is None else (selected.shape[-1],)
+            selected, locations = forced_candidates(cells)
         k = self._count(locations)
         path = self._forward(images, False, k, selected)
         batch = tf.shape(path["logits"])[0]

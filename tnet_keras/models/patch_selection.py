@@ -182,8 +182,7 @@ class PatchSelectionClassifier(SelectingMixin, HardAttentionModel):
         """
         selected = None
         if cells is not None:
-            selected = forced_candidates(cells)
-            locations = () if selected is None else (selected.shape[-1],)
+            selected, locations = forced_candidates(cells)
         k = self._count(locations)
         path = self._forward(images, False, k, selected)
         probabilities = tf.nn.softmax(path["scores"])

@@ -93,8 +93,8 @@ def perturbed_top_k(
         sigma: Scale σ ≥ 0 of the noise: a number or a scalar tensor.
         num_samples: Samples N of the noise per image, at least 1 (2 for `full_baseline`).
         noise: "normal" or "gumbel".
-        mode: "full", "full_baseline" or "diagonal". The default is chosen by measurement: scorers of
-            billiard tables learned by it with each of three seeds, by "full" with two
+        mode: "full", "full_baseline" or "diagonal". The default is chosen by measurement: scorers
+            of billiard tables learned by it with each of three seeds, by "full" with two
             (docs/selectors_billiards.md).
         seed: int, or int32 `[2]`: same seed (and `chunk_size`), same samples. None draws a seed
             from TensorFlow's global generator.
