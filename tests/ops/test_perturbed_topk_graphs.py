@@ -271,7 +271,9 @@ WRONG = {
     "no candidates": ({"scores": np.zeros((2, 0))}, r"`scores` must hold at least one.*N=0"),
     "rank 1": ({"scores": SCORES[0]}, r"`scores` must be \[B, N\].*scores\.shape=\(9,\)"),
     "rank 3": ({"scores": SCORES[None]}, r"`scores` must be \[B, N\].*\(1, 2, 9\)"),
-    "no samples": ({"num_samples": 0, "mode": "full"}, r"`num_samples` must be .*at least 1.*num_samples=0"),
+    "no samples": (
+        {"num_samples": 0, "mode": "full"}, r"`num_samples` must be .*at least 1.*num_samples=0"
+    ),
     "half a sample": ({"num_samples": 0.5}, r"`num_samples` must be .*num_samples=0\.5"),
     "one sample with a baseline": (
         {"num_samples": 1, "mode": "full_baseline"}, r"`num_samples` must be .*at least 2"
