@@ -194,7 +194,10 @@ CASES = {
             kwargs=lambda selector=selector: {"selector": selector, "num_samples": 50, "seed": 1},
             inputs=lambda: (normal(3, 12),),
             # indicators, log_probs, selected
-            mixed_dtypes=("float32",) * (2 if selector == "reinforce" else 1) + ("int32",),
+            # Indicators, log-probabilities of "reinforce", choices, transport errors of "sinkhorn".
+            mixed_dtypes=("float32",) * (2 if selector == "reinforce" else 1)
+            + ("int32",)
+            + ("float32",) * (selector == "sinkhorn"),
             call_kwargs={"k": 2, "training": True},
         )
         for selector in ("perturbed", "sinkhorn", "hard", "random", "reinforce")
