@@ -51,6 +51,7 @@ def card(report, model, names, files):
         "parameters": f"{profile.count_parameters(model)[0]:,}",
         "million multiply-adds per image": f"{report['macs'][own] / 1e6:.1f}",
         "trained on": f"{report['hardware']}, {report['train_seconds']:.0f} s",
+        "variant of model.tflite": FLAGS.lite_variant,
     }
     facts = {name: value for name, value in facts.items() if value is not None}
     height, width = model.image_size
