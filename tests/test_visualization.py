@@ -64,6 +64,15 @@ def test_right_is_green_and_wrong_is_red(tmp_path):
     assert counts[4, "red"] > 50 > counts[4, "green"]
 
 
+@pytest.mark.parametrize("label", [3, 4])
+def test_names_that_are_long_or_that_the_font_lacks(label, tmp_path):
+    values = outputs(1)
+    values["probabilities"] = np.eye(10)[[3]]
+    names = ["ぞう $x{", "a name that is much too long to be written out"] * 5
+    draw_attention(images(1), values, [label], names, tmp_path / "a.png", columns=1)
+    assert image.imread(tmp_path / "a.png").shape[0] > 200
+
+
 def test_context_only_has_no_boxes_and_no_policy(tmp_path):
     values = outputs(1)
     values["boxes"] = np.zeros((1, 0, 4), np.float32)
