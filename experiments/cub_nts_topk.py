@@ -18,6 +18,13 @@ FLAGS = flags.FLAGS
 flags.DEFINE_list("resize", None, "Height and width before the crop, pixels; published: 600,600.")
 
 
+# Digits that fill as much of the image as birds do: the anchors are made for such objects.
+LARGE_DIGITS = datasets.NeedleDigitsConfig(
+    image_size=448, digit_size=(96.0, 140.0), num_distractors=(5, 8), stroke_length=(60.0, 130.0),
+    stroke_width=(9.0, 16.0),
+)  # fmt: skip
+
+
 class CubNtsTopK(topk.TopK):
     """Patches among the 1,614 anchors of NTS-Net, chosen by Top-K."""
 
@@ -36,7 +43,7 @@ class CubNtsTopK(topk.TopK):
 
     def load(self, split, image_size, batch_size, **options):
         if FLAGS.dataset == "needle_digits":
-            options.update(with_boxes=split == "test")
+            options.update(with_boxes=split == "test", config=LARGE_DIGITS)
         elif FLAGS.resize is not None:
             options.update(resize=experiment.integers("resize", FLAGS.resize))
         return super().load(split, image_size, batch_size, **options)

@@ -1,13 +1,13 @@
 """What the experiments with patch selection share beside experiment.py: flags, model and rivals."""
 
 import abc
+import os
 
 import experiment
 import numpy as np
 from absl import flags
 
 import tnet_keras
-from tnet_keras import datasets
 from tnet_keras.evaluation import evaluate_selection
 from tnet_keras.layers import SELECTORS
 from tnet_keras.ops import PERTURBED_TOP_K_MODES
@@ -73,7 +73,8 @@ class TopK(experiment.Experiment):
             return None
         steps = FLAGS.steps_per_epoch
         # Of data that are read the flag says nothing.
-        if steps is None and FLAGS.num_train_examples and FLAGS.dataset in datasets.DRAWN_NAMES:
+        read = os.path.isdir(FLAGS.dataset) or experiment.is_prepared()
+        if steps is None and FLAGS.num_train_examples and not read:
             steps = max(1, FLAGS.num_train_examples // FLAGS.batch_size)
         if steps is None:
             raise ValueError(
