@@ -239,9 +239,14 @@ def is_prepared():
     return is_tfds_name(FLAGS.dataset)
 
 
+def is_folder():
+    """Whether --dataset is a folder of files."""
+    return os.path.isdir(FLAGS.dataset) and not is_prepared()
+
+
 def data_record():
     """A comment for the record of a run that says what a folder of data holds; else nothing."""
-    if not os.path.isdir(FLAGS.dataset) or is_prepared():
+    if not is_folder():
         return ""
     return f"{DATA_COMMENT}{datasets.folder_digest(FLAGS.dataset)}\n"
 
@@ -371,8 +376,7 @@ class Experiment(abc.ABC):
         """Names of the flags of the data that do something with --dataset."""
         if FLAGS.dataset in _DRAWN:
             return set(_DRAWN[FLAGS.dataset])
-        a_folder = os.path.isdir(FLAGS.dataset) and not is_prepared()
-        return _READ if a_folder else _READ | {"data_dir"}
+        return _READ if is_folder() else _READ | {"data_dir"}
 
     def image_size(self, model):
         """Height and width of the images of the data, pixels."""

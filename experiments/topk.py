@@ -1,7 +1,6 @@
 """What the experiments with patch selection share beside experiment.py: flags, model and rivals."""
 
 import abc
-import os
 
 import experiment
 import numpy as np
@@ -73,7 +72,7 @@ class TopK(experiment.Experiment):
             return None
         steps = FLAGS.steps_per_epoch
         # Of data that are read the flag says nothing.
-        read = os.path.isdir(FLAGS.dataset) or experiment.is_prepared()
+        read = experiment.is_folder() or experiment.is_prepared()
         if steps is None and FLAGS.num_train_examples and not read:
             steps = max(1, FLAGS.num_train_examples // FLAGS.batch_size)
         if steps is None:

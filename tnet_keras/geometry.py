@@ -13,6 +13,22 @@ import numpy as np
 SCORER_STRIDE, SCORER_FIELD = 8, 16
 
 
+def total_locations(locations):
+    """Number of regions looked at in an image.
+
+    Args:
+        locations: Tuple of locations per grid and level; `(2, 1)` means two, then one in each.
+
+    Returns:
+        Integer; 4 for `(2, 1)`.
+    """
+    grids, total = 1, 0
+    for count in locations:
+        grids *= count
+        total += grids
+    return total
+
+
 @dataclasses.dataclass(frozen=True)
 class Axis:
     """One axis of a region grid laid over `size` pixels.

@@ -15,16 +15,17 @@ BELOW_VERBS = BELOW_MODELS | {"models", "visualization"}
 ARROWS = {
     "geometry": set(),
     "module_command": set(),
+    "folder_walk": set(),
     "learning": set(),
     "backbones": set(),
     "ops": {"geometry"},
     "layers": {"ops", "geometry"},
     "models": BELOW_MODELS,
-    "datasets": {"ops", "geometry", "module_command"},
+    "datasets": {"ops", "geometry", "module_command", "folder_walk"},
     "visualization": {"ops", "geometry"},
     "training": BELOW_VERBS,
     "evaluation": BELOW_VERBS,
-    "export": BELOW_VERBS | {"module_command"},
+    "export": BELOW_VERBS | {"module_command", "folder_walk"},
     "interop": BELOW_VERBS,
 }
 

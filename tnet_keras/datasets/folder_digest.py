@@ -3,6 +3,8 @@
 import hashlib
 import os
 
+from tnet_keras.folder_walk import walk_folders
+
 
 def folder_digest(path):
     """Tells one state of a folder's files from another, by their names and sizes.
@@ -14,15 +16,9 @@ def folder_digest(path):
         str of 16 hexadecimal digits. All files in the folder and its sub-folders count, but hidden
         ones; links are followed, each folder counts once.
     """
-    digest, seen = hashlib.blake2b(digest_size=8), set()
-    for folder, folders, files in os.walk(path, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:  # A link to where we have been, or a loop of links.
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(name for name in files if not name.startswith(".")):
+    digest = hashlib.blake2b(digest_size=8)
+    for folder, names in walk_folders(path):
+        for name in names:
             file = os.path.join(folder, name)
             size = os.stat(file).st_size if os.path.exists(file) else -1
             digest.update(os.fsencode(f"{os.path.relpath(file, path)}\0{size}\0"))

@@ -169,12 +169,11 @@ def _write(encoded, kept, alone):
         os.chmod(hidden, 0o777 & ~mask)
         if kept.exists():  # damaged
             shutil.rmtree(kept)
-        # Without a lock another process may have been as fast, with the same.
-        with contextlib.suppress(FileExistsError):
-            try:
-                os.rename(hidden, kept)
-            except OSError as error:
-                if error.errno != errno.ENOTEMPTY:
-                    raise
+        try:
+            os.rename(hidden, kept)
+        except OSError as error:
+            # Without a lock another process may have been as fast, with the same.
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
     finally:
         shutil.rmtree(hidden, ignore_errors=True)

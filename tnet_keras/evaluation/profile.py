@@ -12,6 +12,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tnet_keras.geometry import total_locations
+
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 _LOOPS = ("While", "StatelessWhile")
 _BRANCHES = ("If", "StatelessIf", "Case", "StatelessCase")
@@ -118,22 +120,6 @@ def count_macs_by_locations(model, locations):
         )
         for key, chosen in keyed_locations(locations).items()
     }
-
-
-def total_locations(locations):
-    """Number of regions looked at in an image.
-
-    Args:
-        locations: Tuple of locations per grid and level; `(2, 1)` means two, then one in each.
-
-    Returns:
-        Integer; 4 for `(2, 1)`.
-    """
-    grids, total = 1, 0
-    for count in locations:
-        grids *= count
-        total += grids
-    return total
 
 
 def keyed_locations(locations):

@@ -18,7 +18,7 @@ _PREPROCESSING = (
 )
 
 
-def contract_of(model, class_names, content, input_shape, outputs):
+def contract_of(model, class_names, content, input_shape, specs):
     """Describes a file.
 
     Args:
@@ -26,12 +26,15 @@ def contract_of(model, class_names, content, input_shape, outputs):
         class_names: C str.
         content: bytes of the file.
         input_shape: list of the axes of the input `images`; None where open.
-        outputs: dict from the name of an output to its `{"shape": [...], "dtype": "..."}`.
+        specs: dict from the name of an output to its `tf.TensorSpec`.
 
     Returns:
         dict for JSON: class names, image size, preprocessing, input, outputs, bytes, SHA-256.
     """
     antialias = resizes_with_antialias(model)
+    outputs = {
+        name: {"shape": list(spec.shape), "dtype": spec.dtype.name} for name, spec in specs.items()
+    }
     return {
         "class_names": class_names,
         "image_size": list(model.image_size),

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tnet_keras.export.whole_files import check_new_file, check_writable, whole_files
+from tnet_keras.folder_walk import walk_folders
 from tnet_keras.ops.decode import DECODE_STATUSES, MAX_BYTES, MAX_PIXELS, decode_image
 from tnet_keras.ops.image_headers import IMAGE_KINDS, image_kind, image_size, jpeg_header
 from tnet_keras.visualization import draw_boxes
@@ -73,15 +74,7 @@ def find_images(pattern):
                 f"Received: images={error.filename!r}"
             ) from error
 
-        seen = set()
-        for folder, folders, names in os.walk(pattern, onerror=refuse, followlinks=True):
-            real = os.path.realpath(folder)
-            if real in seen:  # A link to where we have been, or a loop of links.
-                folders.clear()
-                continue
-            seen.add(real)
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            names = [name for name in names if not name.startswith(".")]
+        for folder, names in walk_folders(pattern, refuse):
             images = [name for name in names if name.lower().endswith(EXTENSIONS)]
             left_out += len(names) - len(images)
             found += [os.path.join(folder, name) for name in images]

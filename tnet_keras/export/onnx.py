@@ -1,13 +1,10 @@
 """ONNX files, by way of tf2onnx: the model for programs that run neither TensorFlow nor LiteRT."""
 
-import contextlib
-import logging
-import warnings
-
 import tensorflow as tf
 
 from tnet_keras.export.checks import check_exportable, check_portable, checked_class_names
 from tnet_keras.export.described_files import check_new_described, contract_of, write_described
+from tnet_keras.export.quiet import quiet
 from tnet_keras.export.signatures import portable_answers
 from tnet_keras.models import NTSNet
 
@@ -72,7 +69,7 @@ def export_onnx(
 
     specified = answer.get_concrete_function().structured_outputs  # raises if `locations` are wrong
     try:
-        with _quiet():
+        with quiet("tf2onnx"):
             converted, _ = tf2onnx.convert.from_function(answer, input_signature=specs, opset=OPSET)
     except Exception as error:
         # What it raises depends on the operator.
@@ -82,24 +79,6 @@ def export_onnx(
             f"Received: model={type(model).__name__}, whose conversion says: {first}"
         ) from error
     content = converted.SerializeToString()
-    outputs = {
-        name: {"shape": list(spec.shape), "dtype": spec.dtype.name}
-        for name, spec in specified.items()
-    }
-    contract = contract_of(model, names, content, [None, *model.image_size, 3], outputs)
+    contract = contract_of(model, names, content, [None, *model.image_size, 3], specified)
     write_described(path, content, contract | {"opset": OPSET})
     return path
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Keeps the notes of the converter from the terminal."""
-    logger = logging.getLogger("tf2onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

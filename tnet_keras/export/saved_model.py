@@ -17,19 +17,17 @@ from tnet_keras.export.checks import (
     resizes_with_antialias,
 )
 from tnet_keras.export.signatures import (
+    ADAPTIVE,
     answer,
     attended,
     attended_until_sure,
     read_images,
     resized,
-    sum_of_places,
     with_status,
 )
 from tnet_keras.export.warmup import serving_messages, write_warmup
+from tnet_keras.geometry import total_locations
 from tnet_keras.ops.decode import DECODE_STATUSES, MAX_BYTES, MAX_PIXELS, WHITE
-
-#: The signature that looks at more only where it must.
-ADAPTIVE = "classify_bytes_adaptive"
 
 
 def export_for_serving(
@@ -116,7 +114,7 @@ def export_for_serving(
         )
     suffixes = _checked_locations("locations", model, locations)
     stages = tuple(_checked_locations("adaptive", model, adaptive).values())
-    places = [sum_of_places(stage) for stage in stages]
+    places = [total_locations(stage) for stage in stages]
     if stages and (len(stages) < 2 or places != sorted(set(places))):
         raise ValueError(
             "`adaptive` must hold at least two numbers of locations, each with more places. "

@@ -2,8 +2,12 @@
 
 import tensorflow as tf
 
+from tnet_keras.geometry import total_locations
 from tnet_keras.ops import decode_image
 from tnet_keras.ops.patches import lite_operators
+
+#: The signature that looks at more only where it must.
+ADAPTIVE = "classify_bytes_adaptive"
 
 
 def read_images(image_bytes, image_size, max_pixels, max_bytes, background, antialias=False):
@@ -119,7 +123,7 @@ def attended_until_sure(model, images, threshold, stages):
             outputs[name] = tf.pad(outputs[name], [[0, 0], [0, more], *rest])
         return {**outputs, "stage": tf.fill(tf.shape(outputs["levels"])[:1], number)}
 
-    places = sum_of_places(stages[-1])
+    places = total_locations(stages[-1])
     outputs = stage(0, images, places)
     for number in range(1, len(stages)):
         sure = tf.reduce_max(outputs["probabilities"], axis=-1) >= threshold
@@ -137,15 +141,6 @@ def attended_until_sure(model, images, threshold, stages):
 
         outputs = tf.cond(tf.size(unsure) > 0, look_again, keep)
     return outputs
-
-
-def sum_of_places(locations):
-    """How many places are looked at: k1 + k1 k2 + … for `locations` (k1, k2, …)."""
-    total, level = 0, 1
-    for count in locations:
-        level *= count
-        total += level
-    return total
 
 
 def portable_answers(model, images, locations=None):

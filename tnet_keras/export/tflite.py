@@ -1,17 +1,14 @@
 """LiteRT (TensorFlow Lite) files for phones and small computers: built-in operators only."""
 
-import contextlib
-import io
-import logging
 import pathlib
 import tempfile
-import warnings
 
 import numpy as np
 import tensorflow as tf
 
 from tnet_keras.export.checks import check_exportable, check_portable, checked_class_names
 from tnet_keras.export.described_files import check_new_described, contract_of, write_described
+from tnet_keras.export.quiet import quiet
 from tnet_keras.export.signatures import portable_answers
 from tnet_keras.models import NTSNet
 from tnet_keras.ops.checks import check_one_of
@@ -76,11 +73,8 @@ def export_tflite(
     path = check_new_described("path", path, ".tflite", overwrite)
     function = _serving_function(model, locations)  # raises where `locations` do not fit
     content = _convert(model, function, variant, images)
-    outputs = {
-        name: {"shape": list(spec.shape), "dtype": spec.dtype.name}
-        for name, spec in function.structured_outputs.items()
-    }
-    contract = contract_of(model, names, content, [1, *model.image_size, 3], outputs)
+    specs = function.structured_outputs
+    contract = contract_of(model, names, content, [1, *model.image_size, 3], specs)
     contract |= {
         "variant": variant,
         "representative_images": None if images is None else len(images),
@@ -157,7 +151,7 @@ def _convert(model, function, variant, images):
     """The bytes of the file."""
     module = tf.Module()
     module.variables_of_model = [v._value for v in model.variables]
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, quiet("tensorflow"):
         saved = str(pathlib.Path(folder) / "saved_model")
         tf.saved_model.save(module, saved, signatures={"serving_default": function})
         converter = tf.lite.TFLiteConverter.from_saved_model(
@@ -184,18 +178,3 @@ def _convert(model, function, variant, images):
                 "`model` must convert to built-in operators of LiteRT. "
                 f"Received: model={type(model).__name__}, whose conversion says: {first}"
             ) from error
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Keeps the notes of the converter and of its calibration from the terminal."""
-    logger = logging.getLogger("tensorflow")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        # TensorFlow 2.21 calibrates with an interpreter of its own that says it is deprecated.
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

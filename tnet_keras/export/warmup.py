@@ -9,6 +9,8 @@ import tempfile
 import numpy as np
 import tensorflow as tf
 
+from tnet_keras.export.signatures import ADAPTIVE
+
 WARMUP_FILE = "tf_serving_warmup_requests"
 
 _SQUARE = 16  # Pixels.
@@ -71,7 +73,7 @@ def write_warmup(path, batch_sizes=(1,)):
                         inputs = {"images": np.repeat(pixels[None], size, axis=0)}
                     else:
                         inputs = {"image_bytes": np.array([contents] * size, object)}
-                    if signature.endswith("_adaptive"):
+                    if signature == ADAPTIVE:
                         # Every stage is run.
                         inputs["threshold"] = np.full(size, 2.0, np.float32)
                     log = _predict_log(messages, name, signature, inputs)

@@ -77,8 +77,8 @@ def check_writable(name, path):
     Raises:
         ValueError: If it cannot.
     """
-    places = [path, *path.absolute().parents]
-    existing = next(place for place in places if place.exists() and place != path or place.is_dir())
+    folder = path.absolute() if path.is_dir() else path.absolute().parent
+    existing = next(place for place in (folder, *folder.parents) if place.exists())
     try:
         # Asking for permissions is not enough: a read-only file system, or the superuser.
         with tempfile.TemporaryFile(dir=existing):

@@ -232,7 +232,7 @@ def check_same_variables(saved, own, path):
 def _signature(model):
     """[path, shape] of every variable."""
     return [
-        [_plain(variable.path), list(variable.shape)]
+        [variable.path, list(variable.shape)]
         for variable in (*model.variables, *model.optimizer.variables)
     ]
 
