@@ -215,8 +215,9 @@ def test_published_systems_have_the_published_parameters(name, trainable):
     assert model.selection.sigma == 0.05
 
 
-def test_scorer_learns_only_after_its_delay():
-    model = classifier(scorer_delay=3, entropy_weight=0.01)
+@pytest.mark.parametrize("selector", ["perturbed", "sinkhorn"])
+def test_scorer_learns_only_after_its_delay(selector):
+    model = classifier(selector, scorer_delay=3, entropy_weight=0.01)
     model.compile(keras.optimizers.Adam(0.05), jit_compile=False)
     images, labels = bright_squares(4)
     before = [value.copy() for value in model.scorer.get_weights()]

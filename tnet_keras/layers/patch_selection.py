@@ -136,6 +136,9 @@ class PatchSelection(Selector):
             chosen = tf.sort(tf.cast(selected, tf.int32), axis=-1)
             result["selected"] = chosen
             result["indicators"] = tf.one_hot(chosen, self.num_candidates)
+            if training and self.selector == "sinkhorn":
+                # As a choice of its own has it: both branches of a condition must be alike.
+                result["transport_error"] = tf.zeros(tf.shape(scores)[:1])
         chosen = result["selected"]
         if selected is None and self.is_soft(training):
             result["patches"] = self._blend(images, result["indicators"])
